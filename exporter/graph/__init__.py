@@ -1,0 +1,1 @@
+"""ONNX graphs: export, rewrites, checks and what a file holds."""
