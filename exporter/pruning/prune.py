@@ -1,0 +1,302 @@
+"""The stage that makes the dense network small.
+
+Each round scores what is left, masks the lowest, folds the masks into the weights, removes masked
+channels physically and lets the network recover. Recovery runs on the shrunk network: it computes
+the same function as the masked one in a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from exporter.artifacts import RESUME
+from exporter.checkpoint import Checkpoint, restore, save_checkpoint
+from exporter.config import PruneConfig
+from exporter.contract import InputContract
+from exporter.data.splits import Split, Splits
+from exporter.errors import GraphError
+from exporter.models.family import ModelRef
+from exporter.progress import say, track
+from exporter.pruning.criteria import Criterion, find_criterion
+from exporter.pruning.evidence import Evidence, gather_evidence, view_channels, view_weights
+from exporter.pruning.groups import Group, find_groups
+from exporter.pruning.masks import fold, mask_channels, mask_weights
+from exporter.pruning.shrink import shrink_groups
+from exporter.pruning.threshold import rounded_width, strongest, survivors
+from exporter.training.augmentation import normalise
+from exporter.training.loop import History, Lesson, evaluate, fit
+from exporter.training.train import Trained
+
+VERSION = 1
+
+TOLERANCE = 1e-4
+"""Largest accepted difference of logits, relative to the largest logit: float32 sums in another
+order. Folding alone must be exact."""
+PROBE_IMAGES = 16
+EVIDENCE_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """One round of pruning."""
+
+    removed: float
+    """Share of channels (or weights) gone so far."""
+    folded_error: float
+    """Largest difference between masked and folded logits, relative to the largest logit."""
+    shrunk_error: float
+    """The same between folded and shrunk."""
+    validation_before: float
+    """Top-1 in percent right after the removal."""
+    validation_after: float
+    """Top-1 in percent after fine-tuning."""
+    history: History | None = field(compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """The small network: folded, shrunk and fine-tuned."""
+
+    checkpoint: Checkpoint
+    criterion: str
+    unit: str
+    asked: float
+    """The share that was to be removed."""
+    removed: float
+    """The share that was removed, after rounding to the target's channel multiple."""
+    widths: Mapping[str, tuple[int, int]]
+    """Channels of each group before and after."""
+    rounds: tuple[Round, ...]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """The network between rounds."""
+
+    module: nn.Module
+    widths: Mapping[str, int]
+    """Channels of each group in the dense network."""
+    kept: dict[str, tuple[int, ...]]
+    masks: dict[str, Tensor]
+
+
+def prune(
+    out: Path, config: PruneConfig, channel_multiple: int, trained: Trained, data: Splits
+) -> Pruned:
+    """Remove the share ``config.prune`` of channels or weights and fine-tune what is left.
+
+    Only training, calibration and validation images are used. With a share of 0 the network comes
+    back as it was.
+
+    Args:
+        out: folder for the weights.
+        config: share, criterion, schedule and recovery.
+        channel_multiple: kept widths are multiples of this.
+        trained: the dense network; it is also the teacher.
+        data: the images.
+
+    Raises:
+        ConfigError: unknown criterion.
+        GraphError: the smaller network doesn't compute what the masked one does.
+    """
+    criterion = find_criterion(config.criterion)
+    model = trained.checkpoint.model
+    dense = restore(trained.checkpoint)
+    groups = find_groups(dense, model)
+    state = _Progress(
+        module=copy.deepcopy(dense),
+        widths={group.name: group.width for group in groups},
+        kept={group.name: tuple(range(group.width)) for group in groups},
+        masks={},
+    )
+    rounds: list[Round] = []
+    for index in range(config.steps if config.prune else 0):
+        share = config.prune * (index + 1) / config.steps
+        evidence = gather_evidence(state.module, _batches(data.calibration, data.contract))
+        probe = next(_batches(data.calibration, data.contract))[0][:PROBE_IMAGES]
+        remove = _remove_channels if config.unit == "channels" else _remove_weights
+        errors = remove(state, model, criterion, config, share, channel_multiple, evidence, probe)
+        before = evaluate(state.module, data.contract, data.validation)
+        history = _recover(
+            state, dense, config, index, trained, data, resume=out / RESUME / f"round-{index + 1}"
+        )
+        rounds.append(
+            Round(
+                removed=_removed(state, groups),
+                folded_error=errors[0],
+                shrunk_error=errors[1],
+                validation_before=before,
+                validation_after=evaluate(state.module, data.contract, data.validation),
+                history=history,
+            )
+        )
+        say(
+            f"Pruned {100 * rounds[-1].removed:.0f} % of the {config.unit}: "
+            f"{before:.2f} % right after, {rounds[-1].validation_after:.2f} % once fine-tuned."
+        )
+    return Pruned(
+        checkpoint=save_checkpoint(out / "weights.safetensors", state.module, model, state.kept),
+        criterion=config.criterion,
+        unit=config.unit,
+        asked=config.prune,
+        removed=_removed(state, groups),
+        widths={group.name: (group.width, len(state.kept[group.name])) for group in groups},
+        rounds=tuple(rounds),
+    )
+
+
+def _batches(data: Split, contract: InputContract) -> Iterator[tuple[Tensor, Tensor]]:
+    images, labels = data.arrays()
+    for start in range(0, data.count, EVIDENCE_BATCH):
+        stop = start + EVIDENCE_BATCH
+        pixels = normalise(torch.from_numpy(images[start:stop].copy()), contract)
+        yield pixels, torch.from_numpy(labels[start:stop])
+
+
+def _remove_channels(
+    state: _Progress,
+    model: ModelRef,
+    criterion: Criterion,
+    config: PruneConfig,
+    share: float,
+    channel_multiple: int,
+    evidence: Evidence,
+    probe: Tensor,
+) -> tuple[float, float]:
+    groups = find_groups(state.module, model)
+    scores = {
+        group.name: criterion.channels(view_channels(state.module, group, evidence, config.alpha))
+        for group in groups
+    }
+    removed = {group.name: state.widths[group.name] - group.width for group in groups}
+    counts = survivors(scores, removed, share, config.scope)
+    chosen = {
+        group.name: strongest(
+            scores[group.name],
+            rounded_width(counts[group.name], group.width, channel_multiple),
+        )
+        for group in groups
+    }
+
+    def shrink(module: nn.Module) -> None:
+        shrink_groups(module, groups, chosen)
+
+    errors = _checked(state, probe, lambda m: mask_channels(m, groups, chosen), shrink)
+    state.kept = {
+        name: tuple(state.kept[name][channel] for channel in channels)
+        for name, channels in chosen.items()
+    }
+    return errors
+
+
+def _remove_weights(
+    state: _Progress,
+    model: ModelRef,
+    criterion: Criterion,
+    config: PruneConfig,
+    share: float,
+    channel_multiple: int,
+    evidence: Evidence,
+    probe: Tensor,
+) -> tuple[float, float]:
+    layers = {name: state.module.get_submodule(name).weight for name in evidence.gradient}
+    alive = {name: state.masks.get(name, torch.ones_like(layers[name])) > 0 for name in layers}
+    scores = {
+        name: criterion.weights(view_weights(name, weight, evidence, config.alpha))[alive[name]]
+        for name, weight in layers.items()
+    }
+    removed = {name: int((~alive[name]).sum()) for name in layers}
+    counts = survivors(scores, removed, share, config.scope)
+    for name in layers:
+        best = torch.zeros(scores[name].numel())
+        best[torch.tensor(strongest(scores[name], counts[name]), dtype=torch.long)] = 1
+        mask = torch.zeros_like(layers[name])
+        mask[alive[name]] = best
+        state.masks[name] = mask
+    return _checked(state, probe, lambda m: mask_weights(m, state.masks), lambda module: None)
+
+
+def _checked(
+    state: _Progress,
+    probe: Tensor,
+    mask: Callable[[nn.Module], None],
+    shrink: Callable[[nn.Module], None],
+) -> tuple[float, float]:
+    """Mask, fold and shrink ``state.module``; return both errors or raise GraphError."""
+    module = state.module.eval()
+    with torch.no_grad():
+        mask(module)
+        masked = module(probe)
+        fold(module)
+        folded = module(probe)
+        shrink(module)
+        small = module(probe)
+    scale = float(masked.abs().max().clamp(min=1e-12))
+    folded_error = float((folded - masked).abs().max()) / scale
+    shrunk_error = float((small - folded).abs().max()) / scale
+    if folded_error > 0 or not shrunk_error <= TOLERANCE:
+        raise GraphError(
+            f"The pruned network differs from the masked one: by {folded_error:.1e} after folding "
+            f"(limit 0) and {shrunk_error:.1e} after shrinking (limit {TOLERANCE:.0e}). "
+            "Use --unit weights for this network."
+        )
+    return folded_error, shrunk_error
+
+
+def _recover(
+    state: _Progress,
+    dense: nn.Module,
+    config: PruneConfig,
+    index: int,
+    trained: Trained,
+    data: Splits,
+    resume: Path,
+) -> History | None:
+    """Fine-tune after round ``index``; the epochs are spread evenly over the rounds."""
+    total = config.finetune_epochs or len(trained.history.epochs)
+    epochs = total * (index + 1) // config.steps - total * index // config.steps
+    if epochs == 0:
+        return None
+    lesson: Lesson = dataclasses.replace(
+        trained.lesson,
+        epochs=epochs,
+        minutes=0.0,
+        learning_rate=config.finetune_rate or trained.lesson.learning_rate / 2,
+        seed=trained.lesson.seed + 1 + index,
+        distill=config.distill,
+        temperature=config.temperature,
+    )
+
+    @torch.no_grad()
+    def keep_masked() -> None:
+        for name, mask in state.masks.items():
+            weight = state.module.get_submodule(name).weight
+            weight.mul_(mask.to(weight.device))
+
+    return fit(
+        state.module,
+        lesson,
+        data.contract,
+        data.train,
+        data.validation,
+        title="Fine-tuning" if config.steps == 1 else f"Fine-tuning {index + 1}/{config.steps}",
+        teacher=dense if config.distill else None,
+        constrain=keep_masked if state.masks else None,
+        resume=resume,
+    )
+
+
+def _removed(state: _Progress, groups: tuple[Group, ...]) -> float:
+    """Share of channels (or, with weight masks, of weights) that are gone."""
+    if state.masks:
+        zeros = sum(float((mask == 0).sum()) for mask in state.masks.values())
+        return zeros / sum(mask.numel() for mask in state.masks.values())
+    width = sum(group.width for group in groups)
+    return 1 - sum(map(len, state.kept.values())) / width if width else 0.0

@@ -1,0 +1,68 @@
+"""From scores to what stays: percentile thresholds and widths the hardware likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Scope = Literal["global", "layer"]
+
+
+def survivors(
+    scores: Mapping[str, Tensor], removed: Mapping[str, int], share: float, scope: Scope
+) -> dict[str, int]:
+    """Return how many entries of each layer lie above the threshold.
+
+    Args:
+        scores: per layer, the scores of the entries that are still there.
+        removed: per layer, how many entries earlier rounds have removed.
+        share: share of all entries, removed ones included, that shall be gone afterwards.
+        scope: one threshold over all layers (scores divided by their layer's mean), or one each.
+    """
+    if scope == "layer":
+        return {
+            name: values.numel() - _to_remove(values.numel(), removed[name], share)
+            for name, values in scores.items()
+        }
+    pool = torch.cat(
+        [values.flatten() / values.mean().clamp(min=1e-30) for values in scores.values()]
+    )
+    owner = torch.cat(
+        [torch.full((values.numel(),), place) for place, values in enumerate(scores.values())]
+    )
+    # Ranks instead of a comparison with the percentile's value: equal scores, as fresh or dead
+    # filters have, would otherwise all fall together.
+    lowest = torch.sort(pool, stable=True).indices[
+        : _to_remove(len(pool), sum(removed.values()), share)
+    ]
+    losses = torch.bincount(owner[lowest], minlength=len(scores)).tolist()
+    return {
+        name: values.numel() - lost
+        for (name, values), lost in zip(scores.items(), losses, strict=True)
+    }
+
+
+def _to_remove(remaining: int, already: int, share: float) -> int:
+    wanted = share * (remaining + already) - already
+    return min(remaining, max(0, int(wanted + 0.5)))
+
+
+def rounded_width(count: int, width: int, multiple: int) -> int:
+    """Return ``count`` rounded to the nearest multiple, at least one multiple, at most ``width``.
+
+    A layer narrower than one multiple stays as it is. Where ``width`` itself is no multiple, it is
+    still a legal answer: removing nothing is never worse than removing a little.
+    """
+    if width <= multiple:
+        return width
+    nearest = max(multiple, (count + multiple // 2) // multiple * multiple)
+    return nearest if nearest <= width else width
+
+
+def strongest(scores: Tensor, count: int) -> tuple[int, ...]:
+    """Return the indices of the ``count`` largest scores, in ascending order of index."""
+    order = torch.sort(scores, descending=True, stable=True).indices
+    return tuple(sorted(order[:count].tolist()))
