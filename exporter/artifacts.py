@@ -13,14 +13,16 @@ survives such a restart; a stage that can continue half-done work keeps its stat
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +34,7 @@ from exporter.progress import say
 P = ParamSpec("P")
 R = TypeVar("R")
 
+STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 RESULT = "result.json"
 RESUME = "resume"
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning", "pillow")
@@ -88,11 +91,23 @@ def _canonical(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a cache key")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageRun:
+    """A stage that was asked for."""
+
+    name: str
+    seconds: float
+    cached: bool
+    """Whether its result was already there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cache:
     """Runs a stage once per version, config and inputs."""
 
     root: Path
+    runs: list[StageRun] = field(default_factory=list, compare=False)
+    """What was asked of this cache, in order."""
 
     def run(
         self, stage: Callable[Concatenate[Path, P], R], /, *args: P.args, **kwargs: P.kwargs
@@ -107,27 +122,34 @@ class Cache:
         key = digest([name, _version_of(stage), _library_versions(), list(args), kwargs])
         final = self.root / f"{name}-{key[:20]}"
         result_type: type[R] = get_type_hints(stage)["return"]
+        started = time.perf_counter()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with _locked(self.root / f".{final.name}.lock"):
-                if (final / RESULT).is_file():
-                    result = load_result(final, result_type)
-                    for artifact in artifacts_in(result):
-                        artifact.checked()
-                    return result
-                partial = self.root / f".{final.name}.partial"
-                _sweep(partial)
-                result = stage(partial, *args, **kwargs)
-                save_result(partial, result)
-                shutil.rmtree(partial / RESUME, ignore_errors=True)
-                shutil.rmtree(final, ignore_errors=True)
-                partial.rename(final)
-                return load_result(final, result_type)
+                cached = (final / RESULT).is_file()
+                if not cached:
+                    self._make(final, lambda out: stage(out, *args, **kwargs))
         except OSError as error:
+            if error.errno not in STORAGE_FAULTS:
+                raise
             raise OutputError(
-                f"Cannot use the cache folder {self.root}: {error.strerror or error}. "
+                f"Cannot write to the cache folder {self.root}: {error.strerror}. "
                 "Free some space or choose another with --cache."
             ) from error
+        result = load_result(final, result_type)
+        for artifact in artifacts_in(result):
+            artifact.checked()
+        seconds = time.perf_counter() - started
+        self.runs.append(StageRun(name=name, seconds=seconds, cached=cached))
+        return result
+
+    def _make(self, final: Path, stage: Callable[[Path], object]) -> None:
+        partial = self.root / f".{final.name}.partial"
+        _sweep(partial)
+        save_result(partial, stage(partial))
+        shutil.rmtree(partial / RESUME, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
 
 
 def _version_of(stage: Callable[..., object]) -> int:

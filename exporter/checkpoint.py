@@ -6,7 +6,6 @@ weights from safetensors.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from exporter.artifacts import Artifact
+from exporter.contract import InputContract
 from exporter.errors import ModelError
 from exporter.models.family import ModelRef, build_model
 from exporter.pruning.groups import find_groups
 from exporter.pruning.shrink import shrink_groups
+
+
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,25 +30,33 @@ class Checkpoint:
     """A network that can be rebuilt."""
 
     model: ModelRef
+    contract: InputContract
+    """What its pixels and its outputs mean; weights are worthless without it."""
     kept: Mapping[str, tuple[int, ...]]
     """Channels that remain, by group, as indices into the network as ``model`` builds it."""
     weights: Artifact
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, model: ModelRef, kept: Mapping[str, tuple[int, ...]]
+    folder: Path,
+    module: nn.Module,
+    model: ModelRef,
+    contract: InputContract,
+    kept: Mapping[str, tuple[int, ...]],
 ) -> Checkpoint:
-    """Write the weights of ``module`` to ``path`` (safetensors) and return the checkpoint."""
+    """Write the weights of ``module`` into ``folder`` and return the checkpoint."""
     tensors = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, path)
-    return Checkpoint(model=model, kept=kept, weights=Artifact.of(path))
+    save_file(tensors, folder / WEIGHTS)
+    return Checkpoint(
+        model=model, contract=contract, kept=kept, weights=Artifact.of(folder / WEIGHTS)
+    )
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:
     """Return the network in eval mode; raises ModelError if the weights don't fit it."""
-    module = build_model(checkpoint.model).eval()
+    module = build_model(checkpoint.model, checkpoint.contract).eval()
     if checkpoint.kept:
-        groups = find_groups(module, checkpoint.model)
+        groups = find_groups(module, checkpoint.contract)
         shrink_groups(module, groups, checkpoint.kept)
     path = checkpoint.weights.path
     try:
@@ -56,10 +67,3 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
         detail = " ".join(str(error).split())
         raise ModelError(f"{path} does not fit {checkpoint.model.name}: {detail}") from error
     return module
-
-
-def shrunk(
-    checkpoint: Checkpoint, weights: Artifact, kept: Mapping[str, tuple[int, ...]]
-) -> Checkpoint:
-    """Return the checkpoint with other weights and channels."""
-    return dataclasses.replace(checkpoint, weights=weights, kept=kept)

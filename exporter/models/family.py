@@ -45,13 +45,10 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRef:
-    """All it takes to build a network again, without its weights."""
+    """Together with the input contract, all it takes to build a network again."""
 
     name: str
     widths: tuple[int, ...]
-    classes: int
-    height: int
-    width: int
 
 
 def reference(family: Family, widths: tuple[int, ...], contract: InputContract) -> ModelRef:
@@ -66,19 +63,16 @@ def reference(family: Family, widths: tuple[int, ...], contract: InputContract) 
             f"--widths of {family.name} takes {len(family.widths)} positive numbers such as "
             f"{','.join(map(str, family.widths))}, not {','.join(map(str, widths))}."
         )
-    return ModelRef(
-        name=family.name,
-        widths=widths or family.widths,
-        classes=len(contract.classes),
-        height=contract.height,
-        width=contract.width,
-    )
+    return ModelRef(name=family.name, widths=widths or family.widths)
 
 
-def build_model(ref: ModelRef) -> nn.Module:
+def build_model(ref: ModelRef, contract: InputContract) -> nn.Module:
     """Return the network that ``ref`` describes, with fresh weights from torch's global seed."""
     from exporter.models import find_model
 
     return find_model(ref.name).factory(
-        widths=ref.widths, classes=ref.classes, height=ref.height, width=ref.width
+        widths=ref.widths,
+        classes=len(contract.classes),
+        height=contract.height,
+        width=contract.width,
     )

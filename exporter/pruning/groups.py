@@ -13,7 +13,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from exporter.models.family import ModelRef
+from exporter.contract import InputContract
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -41,12 +41,12 @@ class Group:
     """Convolutions and linears whose inputs they are."""
 
 
-def find_groups(module: nn.Module, model: ModelRef) -> tuple[Group, ...]:
+def find_groups(module: nn.Module, contract: InputContract) -> tuple[Group, ...]:
     """Return the prunable groups of ``module`` in the network's order.
 
     Left alone: the network's outputs (nothing consumes them) and frozen layers.
     """
-    graph = dependency_graph(module, model)
+    graph = dependency_graph(module, contract)
     names = {layer: name for name, layer in module.named_modules()}
     order = {name: place for place, name in enumerate(names.values())}
     groups = []
@@ -77,10 +77,10 @@ def find_groups(module: nn.Module, model: ModelRef) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: order[group.name]))
 
 
-def dependency_graph(module: nn.Module, model: ModelRef) -> tp.DependencyGraph:
+def dependency_graph(module: nn.Module, contract: InputContract) -> tp.DependencyGraph:
     """Return torch-pruning's graph of ``module``, traced on one blank image."""
     # The trace follows gradients; without one on the input it would not see frozen first layers.
-    blank = torch.zeros(1, 3, model.height, model.width, requires_grad=True)
+    blank = torch.zeros(1, 3, contract.height, contract.width, requires_grad=True)
     training = module.training
     graph = tp.DependencyGraph().build_dependency(module.eval(), example_inputs=blank)
     module.train(training)

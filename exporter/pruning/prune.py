@@ -22,7 +22,6 @@ from exporter.config import PruneConfig
 from exporter.contract import InputContract
 from exporter.data.splits import Split, Splits
 from exporter.errors import GraphError
-from exporter.models.family import ModelRef
 from exporter.progress import say, track
 from exporter.pruning.criteria import Criterion, find_criterion
 from exporter.pruning.evidence import Evidence, gather_evidence, view_channels, view_weights
@@ -107,9 +106,8 @@ def prune(
         GraphError: the smaller network doesn't compute what the masked one does.
     """
     criterion = find_criterion(config.criterion)
-    model = trained.checkpoint.model
     dense = restore(trained.checkpoint)
-    groups = find_groups(dense, model)
+    groups = find_groups(dense, data.contract)
     state = _Progress(
         module=copy.deepcopy(dense),
         widths={group.name: group.width for group in groups},
@@ -122,7 +120,7 @@ def prune(
         evidence = gather_evidence(state.module, _batches(data.calibration, data.contract))
         probe = next(_batches(data.calibration, data.contract))[0][:PROBE_IMAGES]
         remove = _remove_channels if config.unit == "channels" else _remove_weights
-        errors = remove(state, model, criterion, config, share, channel_multiple, evidence, probe)
+        errors = remove(state, data.contract, criterion, config, share, channel_multiple, evidence, probe)
         before = evaluate(state.module, data.contract, data.validation)
         history = _recover(
             state, dense, config, index, trained, data, resume=out / RESUME / f"round-{index + 1}"
@@ -142,7 +140,9 @@ def prune(
             f"{before:.2f} % right after, {rounds[-1].validation_after:.2f} % once fine-tuned."
         )
     return Pruned(
-        checkpoint=save_checkpoint(out / "weights.safetensors", state.module, model, state.kept),
+        checkpoint=save_checkpoint(
+            out, state.module, trained.checkpoint.model, data.contract, state.kept
+        ),
         criterion=config.criterion,
         unit=config.unit,
         asked=config.prune,
@@ -162,7 +162,7 @@ def _batches(data: Split, contract: InputContract) -> Iterator[tuple[Tensor, Ten
 
 def _remove_channels(
     state: _Progress,
-    model: ModelRef,
+    contract: InputContract,
     criterion: Criterion,
     config: PruneConfig,
     share: float,
@@ -170,7 +170,7 @@ def _remove_channels(
     evidence: Evidence,
     probe: Tensor,
 ) -> tuple[float, float]:
-    groups = find_groups(state.module, model)
+    groups = find_groups(state.module, contract)
     scores = {
         group.name: criterion.channels(view_channels(state.module, group, evidence, config.alpha))
         for group in groups
@@ -198,7 +198,7 @@ def _remove_channels(
 
 def _remove_weights(
     state: _Progress,
-    model: ModelRef,
+    contract: InputContract,
     criterion: Criterion,
     config: PruneConfig,
     share: float,

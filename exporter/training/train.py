@@ -69,7 +69,7 @@ def train(out: Path, config: TrainConfig, data: Splits) -> Trained:
     )
     say(f"Dense network: {history.epochs[-1].validation_top1:.2f} % on validation images.")
     return Trained(
-        checkpoint=save_checkpoint(out / "weights.safetensors", module, model, kept={}),
+        checkpoint=save_checkpoint(out, module, model, data.contract, kept={}),
         lesson=lesson,
         history=history,
     )
@@ -79,7 +79,7 @@ def fresh_network(model: ModelRef, data: Splits, seed: int) -> torch.nn.Module:
     """Return the network with its seeded initial weights and its stem fitted to the images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build_model(model)
+        module = build_model(model, data.contract)
     if isinstance(module, FitsData):
         images, _ = data.train.arrays()
         sample = torch.from_numpy(images[:STEM_IMAGES].copy())
