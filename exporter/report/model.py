@@ -1,0 +1,195 @@
+"""The report of a build or a verification, as plain data.
+
+The same objects become ``report.json`` (described by ``schema.json``), the table on the terminal
+and ``report.md``. The text below a field is its description in the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.report.not_measured import DESCRIBED, NotMeasured
+from exporter.report.provenance import (
+    LayerWidth,
+    Machine,
+    PruningReport,
+    QuantizationReport,
+    StageReport,
+)
+
+__all__ = [
+    "BuildReport",
+    "Flips",
+    "Gate",
+    "KernelGap",
+    "LayerWidth",
+    "Machine",
+    "ModelReport",
+    "Models",
+    "NotMeasured",
+    "PruningReport",
+    "QuantizationReport",
+    "StageReport",
+    "WorstClass",
+]
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelReport:
+    """One of the compared models, measured in ONNX Runtime with the bytes as they are shipped."""
+
+    __pydantic_config__ = DESCRIBED
+
+    path: str
+    """The .onnx file, absolute or relative to the working folder."""
+    bytes: int
+    """Size of the file."""
+    parameters: int
+    """Weights and biases."""
+    macs: int
+    """Multiply-accumulates of one image."""
+    top1: float
+    """Test images classified correctly, in percent."""
+    correct: int
+    """Test images classified correctly."""
+    total: int
+    """Test images."""
+    p50_ms: float
+    """Median time of one image, in milliseconds."""
+    p90_ms: float
+    """Time that 90 % of the runs stay below, in milliseconds."""
+    runs: int
+    """Timed runs behind p50_ms and p90_ms."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """The models that were compared."""
+
+    __pydantic_config__ = DESCRIBED
+
+    dense: ModelReport
+    """The float model before pruning: the baseline of every gate."""
+    small: ModelReport | None
+    """The float model after pruning; null where nothing was pruned."""
+    int8: ModelReport
+    """The quantized model that is shipped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """One condition the int8 model had to meet."""
+
+    __pydantic_config__ = DESCRIBED
+
+    name: str
+    """The command line's option without its dashes: max-drop, min-speedup."""
+    limit: float
+    """The accepted extreme; a measurement equal to it passes."""
+    unit: str
+    """Unit of limit and measured."""
+    measured: float | NotMeasured
+    """What was measured."""
+    passed: bool
+    """Whether the condition was met."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flips:
+    """Test images whose predicted class changed from dense float to int8, by direction."""
+
+    __pydantic_config__ = DESCRIBED
+
+    right_to_wrong: int
+    """Images that only the dense float model classifies correctly."""
+    wrong_to_right: int
+    """Images that only the int8 model classifies correctly."""
+    wrong_to_wrong: int
+    """Images that both get wrong, in different ways."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorstClass:
+    """The class that lost most from dense float to int8."""
+
+    __pydantic_config__ = DESCRIBED
+
+    name: str
+    """Its name."""
+    before: float
+    """Its images that the dense float model classifies correctly, in percent."""
+    after: float
+    """Its images that the int8 model classifies correctly, in percent."""
+    drop_points: float
+    """before minus after, in percentage points."""
+    count: int
+    """Its test images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelGap:
+    """The int8 model with integer kernels against the same file computed in float.
+
+    Rounding alone changes few predictions. A drop here means that this CPU's kernels saturate or
+    are wrong, not that quantization lost accuracy.
+    """
+
+    __pydantic_config__ = DESCRIBED
+
+    drop_points: float
+    """Top-1 computed in float minus top-1 of the integer kernels, in percentage points."""
+    changed_share: float
+    """Share of predictions that differ, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildReport:
+    """Result of `exporter build` and `exporter verify`."""
+
+    __pydantic_config__ = DESCRIBED
+
+    passed: bool
+    """Whether every gate was met."""
+    target: str
+    """Where the model is meant to run."""
+    bundle: str | None
+    """The bundle's folder; null if there is none, as after a failed gate."""
+    models: Models
+    """The compared models, side by side."""
+    drop_points: float
+    """Top-1 of dense float minus top-1 of int8, in percentage points."""
+    drop_ci: tuple[float, float]
+    """95 % confidence interval of drop_points (same images, Agresti and Min)."""
+    changed_share: float
+    """Share of predictions that differ between dense float and int8, 0 to 1."""
+    flips: Flips
+    """Which way they differ."""
+    worst_class: WorstClass
+    """The class that lost most."""
+    kernel_gap: KernelGap
+    """Integer kernels against the same file computed in float."""
+    speedup: float
+    """Dense float time over int8 time: median of paired, interleaved blocks."""
+    speedup_ci: tuple[float, float]
+    """95 % confidence interval of speedup (bootstrap over the pairs)."""
+    size_ratio: float
+    """Bytes of int8 over bytes of dense float."""
+    gates: tuple[Gate, ...]
+    """The conditions and how they came out."""
+    threads: int
+    """Threads of ONNX Runtime while timing."""
+    pinned_cores: tuple[int, ...] | NotMeasured
+    """Logical cores that the process was pinned to while timing."""
+    machine: Machine
+    """Where this was measured."""
+    pruning: PruningReport | None = None
+    """What was removed; null where nothing was, or where verify got finished files."""
+    quantization: QuantizationReport | None = None
+    """How int8 was made; null where verify got finished files."""
+    stages: tuple[StageReport, ...] = ()
+    """The stages of the build, in order."""
+    recipe: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
+    """The resolved recipe: every option of the build."""
