@@ -33,7 +33,7 @@ class Option:
 
 def option(default: T, help: str, **details: Any) -> T:
     """Declare a config field: a dataclass field whose metadata is an ``Option``."""
-    return cast(T, field(default=default, metadata={"option": Option(help=help, **details)}))
+    return field(default=default, metadata={"option": Option(help=help, **details)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
