@@ -1,0 +1,39 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+.PHONY: demo test bench clean
+
+# Train, prune, quantize and verify a small network on bundled images, and leave a bundle in dist/.
+demo: .venv/installed
+	$(BIN)/export build --target cpu-int8
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+# The table in README; takes an hour and wants a machine with nothing else to do.
+bench: .venv/installed
+	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: $(PINS) | .venv/bin/python
+	@echo "Installing into .venv; torch is large, a first time takes a minute or two."
+	$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: $(PINS) | .venv/installed
+	@echo "Installing the tools for tests into .venv."
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
