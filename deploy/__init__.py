@@ -1,0 +1,1 @@
+"""What goes to the device, verbatim: files that need nothing from this project."""

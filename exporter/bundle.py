@@ -1,0 +1,230 @@
+"""What is shipped: the model, and all that is needed to check and to use it somewhere else.
+
+    <out>/<model>-<target>/
+        model.onnx      the very file that was verified
+        manifest.json   sha256 and size of every other file, input contract, classes, tool versions
+        golden.npz      validation images and the logits this file gives here
+        run.py          checks all that on the device, times the model, classifies images
+        labels.txt  recipe.toml  report.json  report.md  README.txt
+
+The same inputs give the same bytes. The folder appears under its name as a whole or not at all:
+it is written beside it, synced to disk and renamed; an older bundle is moved aside just before and
+comes back if anything fails, be it in the next run. A build whose gate failed leaves its reports in
+``<model>-<target>.failed/``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from exporter.artifacts import LIBRARIES, Artifact
+from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
+from exporter.data.splits import Split
+from exporter.errors import OutputError
+from exporter.targets import Target
+
+FORMAT_VERSION = 1
+"""Of the manifest; ``deploy/run.py`` reads this version and no other."""
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+
+
+def bundle_path(out: Path, name: str, target: Target) -> Path:
+    """Return the folder a bundle gets, whether it exists or not."""
+    return out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}-{target.name}"
+
+
+def bundle(
+    out: Path,
+    *,
+    name: str,
+    target: Target,
+    model: Artifact,
+    contract: InputContract,
+    validation: Split,
+    recipe: str,
+    report_json: str,
+    report_markdown: str,
+) -> Path:
+    """Write a bundle, in place of an older one, and return its folder.
+
+    Raises:
+        CacheError: the model's file has changed since it was made.
+        GraphError: the model does not run.
+        OutputError: the folder cannot be written, or something that is no bundle has its name.
+    """
+    from exporter.golden import choose_golden, golden_file
+
+    content = model.checked().read_bytes()
+    golden = choose_golden(content, validation)
+    files = {
+        "model.onnx": content,
+        "golden.npz": golden_file(golden),
+        "run.py": package_files("deploy").joinpath("run.py").read_bytes(),
+        "labels.txt": _lines(*(" ".join(label.splitlines()) for label in contract.classes)),
+        "recipe.toml": recipe.encode(),
+        REPORT: report_json.encode(),
+        "report.md": report_markdown.encode(),
+        "README.txt": _lines(
+            f"{name} for {target.name}: takes {contract.height}x{contract.width} RGB images, "
+            f"tells {len(contract.classes)} classes apart.",
+            "Check and time it here: python run.py   (Python 3.9+; pip install numpy onnxruntime)",
+            "Classify images: python run.py --no-latency photo.png   (python run.py --help)",
+        ),
+    }
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "model": name,
+        "target": target.name,
+        "isas": target.isas,
+        "input": {
+            "name": INPUT_NAME,
+            "type": "uint8",
+            "layout": "NHWC",
+            "height": contract.height,
+            "width": contract.width,
+            "channels": contract.channels,
+            "zero_point": contract.zero_point,
+            "scale": contract.scale,
+            "resize": contract.resize,
+        },
+        "output": {"name": OUTPUT_NAME, "type": "float32"},
+        "classes": contract.classes,
+        "golden": {"images": len(golden.labels), "tolerance": golden.tolerance},
+        "tools": {
+            "python": platform.python_version(),
+            **{library: version(library) for library in LIBRARIES},
+        },
+        "files": {
+            file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for file, data in files.items()
+        },
+    }
+    files[MANIFEST] = _lines(json.dumps(manifest, indent=2, sort_keys=True))
+    final = bundle_path(out, name, target)
+    _place(files, final, marker=MANIFEST)
+    _discard_failure(final)
+    return final
+
+
+def write_failure(
+    out: Path, *, name: str, target: Target, report_json: str, report_markdown: str
+) -> Path:
+    """Write the reports of a build that failed a gate; return their folder, never a bundle's.
+
+    A bundle of an earlier build stays as it is. Raises OutputError like ``bundle``.
+    """
+    files = {REPORT: report_json.encode(), "report.md": report_markdown.encode()}
+    final = _failure_path(bundle_path(out, name, target))
+    _place(files, final, marker=REPORT)
+    return final
+
+
+def _failure_path(final: Path) -> Path:
+    return final.with_name(f"{final.name}.failed")
+
+
+def _lines(*lines: str) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _place(files: Mapping[str, bytes], final: Path, marker: str) -> None:
+    """Make ``final`` a folder of exactly these files; ``marker`` tells our folders from others."""
+    partial, aside = _working_paths(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(final.parent):
+            try:
+                _clean_up(final)
+                _check_free(final, marker)
+                partial.mkdir()
+                for name, content in files.items():
+                    with (partial / name).open("xb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+                _sync(partial)
+                if final.exists():
+                    final.rename(aside)
+                partial.rename(final)
+                _sync(final.parent)
+            finally:
+                with suppress(OSError):  # the next run tries again
+                    _clean_up(final)
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+
+
+def _working_paths(final: Path) -> tuple[Path, Path]:
+    """Return the folders for the new content and for the old one, on the same file system."""
+    return final.with_name(f".{final.name}.partial"), final.with_name(f".{final.name}.aside")
+
+
+def _clean_up(final: Path) -> None:
+    """Remove what a run left behind, but bring back a folder that was not replaced in the end."""
+    partial, aside = _working_paths(final)
+    if aside.exists():
+        if final.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(final)
+    if partial.exists():
+        shutil.rmtree(partial)
+
+
+def _check_free(final: Path, marker: str) -> None:
+    """Raise OutputError if replacing ``final`` would destroy something that is not ours."""
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise OutputError(f"{final} is in the way. Move it, or choose another folder with --out.")
+    if final.is_dir() and any(final.iterdir()) and not (final / marker).is_file():
+        raise OutputError(
+            f"{final} holds files of another kind. Move it, or choose another folder with --out."
+        )
+
+
+def _discard_failure(final: Path) -> None:
+    failure = _failure_path(final)
+    if (failure / REPORT).is_file() and not failure.is_symlink():
+        try:
+            shutil.rmtree(failure)
+        except OSError as error:
+            raise _cannot_write(failure, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"Cannot write {path}: {error.strerror or error}. "
+        "Free some space or choose another folder with --out."
+    )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time change the folder; the lock dies with its holder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot lock
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    """Make the entries of a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+import deploy.run
+from exporter.bundle import FORMAT_VERSION
+from exporter.data.decode import decode_image
+from tests.tiny_bundle import CLASSES, CONTRACT
+
+
+def run(
+    *arguments: object, folder: Path, script: str = "run.py"
+) -> subprocess.CompletedProcess[str]:
+    """Run the bundle's own runner from inside its folder, as a person would."""
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def said(result: subprocess.CompletedProcess[str], exit_code: int) -> str:
+    """Return the one line on stderr of a run that ended with this exit code."""
+    assert result.returncode == exit_code, result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("run.py: ")
+    return lines[0]
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Change entries of the manifest and bring its hashes up to date."""
+    path = folder / "manifest.json"
+    manifest = {**json.loads(path.read_bytes()), **changes}
+    for name, entry in manifest["files"].items():
+        data = (folder / name).read_bytes()
+        entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    path.write_text(json.dumps(manifest))
+
+
+def golden(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "golden.npz") as arrays:
+        return dict(arrays)
+
+
+def test_an_untouched_bundle_passes_in_words(shipped: Path) -> None:
+    result = run("--no-latency", folder=shipped)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, second, third = result.stdout.splitlines()
+    assert first == "tiny for cpu-int8: 9 files as shipped"
+    assert second.startswith("golden outputs: 32 of 32 classes agree, largest difference 0.0,")
+    assert f"onnxruntime {ort.__version__}" in third
+    assert {path.name for path in shipped.iterdir()} == {
+        "README.txt",
+        "golden.npz",
+        "labels.txt",
+        "manifest.json",
+        "model.onnx",
+        "recipe.toml",
+        "report.json",
+        "report.md",
+        "run.py",
+    }  # fmt: skip - the run leaves nothing behind
+
+
+def test_json_is_one_document_with_the_measured_latency(shipped: Path) -> None:
+    result = run("--json", "--threads", 2, folder=shipped)
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert document["passed"] is True
+    assert document["error"] is None
+    assert document["files"] == 9
+    tolerance = json.loads((shipped / "manifest.json").read_bytes())["golden"]["tolerance"]
+    assert document["golden"] == {
+        "passed": True, "images": 32, "agree": 32, "difference": 0.0,
+        "tolerance": pytest.approx(tolerance, rel=0.01),
+    }  # fmt: skip
+    latency = document["latency"]
+    assert latency["runs"] >= 200
+    assert 0 < latency["median_ms"] <= latency["p90_ms"]
+    assert latency["threads"] == 2
+    if hasattr(os, "sched_getaffinity"):
+        usable = os.sched_getaffinity(0)
+        assert len(latency["pinned_cpus"]) == min(2, len(usable))
+        assert set(latency["pinned_cpus"]) <= usable
+    assert document["machine"]["onnxruntime"] == ort.__version__
+    assert document["machine"]["cpus"] == os.cpu_count()
+
+
+def change(folder: Path) -> None:
+    path = folder / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "one bit": (change, "model.onnx has changed"),
+    "truncated": (truncate, "model.onnx has 944 bytes instead of 1044"),
+    "missing": (lambda folder: (folder / "labels.txt").unlink(), "labels.txt is missing"),
+    "extra": (lambda folder: (folder / "x.bin").touch(), "x.bin is not part of it"),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "manifest.json is missing",
+    ),
+    "no text": (
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\x00{"),
+        "manifest.json cannot be read",
+    ),
+    "no object": (
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        "manifest.json cannot be read",
+    ),
+    "no classes": (
+        lambda folder: edit_manifest(folder, classes=None),
+        "manifest.json cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_named(copy: Path, name: str) -> None:
+    damage, words = DAMAGES[name]
+    damage(copy)
+    assert said(run(folder=copy), 1).endswith(f"{words}.")
+
+
+def test_all_damages_are_named_at_once_and_json_says_so_too(copy: Path) -> None:
+    change(copy)
+    (copy / "run.txt").touch()
+    result = run("--json", folder=copy)
+    line = said(result, 1)
+    assert "model.onnx has changed; run.txt is not part of it" in line
+    document = json.loads(result.stdout)
+    assert document["passed"] is False
+    assert document["error"] in line
+    assert document["golden"] is None
+
+
+def test_a_manifest_cannot_point_outside_its_folder(copy: Path) -> None:
+    (copy.parent / "secret").write_text("s")
+    manifest = json.loads((copy / "manifest.json").read_bytes())
+    manifest["files"]["../secret"] = {}
+    edit_manifest(copy, files=manifest["files"])
+    assert said(run(folder=copy), 1).endswith("manifest.json cannot be read.")
+
+
+def test_another_format_is_refused(copy: Path) -> None:
+    edit_manifest(copy, format_version=FORMAT_VERSION + 1)
+    assert f"has format {FORMAT_VERSION + 1}, this run.py reads {FORMAT_VERSION}" in said(
+        run(folder=copy), 2
+    )
+
+
+@pytest.mark.parametrize(("share", "exit_code"), [(0.9, 0), (1.1, 1), (np.nan, 1)])
+def test_a_logit_may_differ_by_the_tolerance(copy: Path, share: float, exit_code: int) -> None:
+    arrays = golden(copy)
+    tolerance = json.loads((copy / "manifest.json").read_bytes())["golden"]["tolerance"]
+    arrays["logits"][3, arrays["logits"][3].argmin()] += np.float32(share * tolerance)
+    np.savez(copy / "golden.npz", **arrays)
+    edit_manifest(copy)
+    result = run("--json", "--no-latency", folder=copy)
+    assert result.returncode == exit_code
+    document = json.loads(result.stdout)
+    assert document["golden"]["passed"] is (exit_code == 0)
+    expected = None if np.isnan(share) else pytest.approx(share * tolerance, rel=0.01)
+    assert document["golden"]["difference"] == expected
+    if exit_code:
+        assert f"largest difference {document['golden']['difference']}" in said(result, 1)
+
+
+def test_another_winner_is_a_mismatch_even_within_the_tolerance(copy: Path) -> None:
+    arrays = golden(copy)
+    first, second = np.argsort(arrays["logits"][5])[[-1, -2]]
+    arrays["logits"][5, [first, second]] = arrays["logits"][5, [second, first]]
+    np.savez(copy / "golden.npz", **arrays)
+    edit_manifest(copy, golden={"tolerance": 1e6}, isas=["z80"])
+    line = said(run("--no-latency", folder=copy), 1)
+    assert "31 of 32 classes agree" in line
+    if deploy.run.machine()["isas"]:
+        assert line.endswith("the model is for z80.")
+
+
+def test_a_file_onnxruntime_cannot_load_is_one_line(copy: Path) -> None:
+    (copy / "model.onnx").write_bytes(b"not a model")
+    edit_manifest(copy)
+    assert f"onnxruntime {ort.__version__} cannot load model.onnx" in said(run(folder=copy), 2)
+
+
+def test_golden_images_of_another_size_are_one_line(copy: Path) -> None:
+    arrays = golden(copy)
+    arrays["images"] = arrays["images"][:, :-1]
+    np.savez(copy / "golden.npz", **arrays)
+    edit_manifest(copy)
+    assert "does not run on its golden images" in said(run(folder=copy), 1)
+
+
+def test_images_are_classified_as_the_model_does(shipped: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    paths = [tmp_path / "a.png", tmp_path / "b.bmp"]
+    for path, shape in zip(paths, [(30, 40, 3), (9, 7, 3)], strict=True):
+        Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    result = run("--json", "--no-latency", *paths, folder=shipped)
+    assert result.returncode == 0
+    session = ort.InferenceSession(shipped / "model.onnx", providers=["CPUExecutionProvider"])
+    answers = json.loads(result.stdout)["images"]
+    assert [answer["path"] for answer in answers] == [str(path) for path in paths]
+    for path, answer in zip(paths, answers, strict=True):
+        (logits,) = session.run(None, {"image": decode_image(path, CONTRACT)[None]})[0]
+        odds = np.exp(logits.astype(float))
+        best = np.argsort(-odds)[:3]
+        assert [entry["class"] for entry in answer["top"]] == [CLASSES[i] for i in best]
+        measured = [entry["probability"] for entry in answer["top"]]
+        # one grey level may stand between two versions of Pillow
+        assert measured == pytest.approx(odds[best] / odds.sum(), abs=0.02)
+
+
+def test_an_image_in_the_bundle_folder_is_no_damage_when_it_is_asked_for(copy: Path) -> None:
+    Image.new("RGB", (6, 8)).save(copy / "mine.png")
+    assert "mine.png is not part of it" in said(run(folder=copy), 1)
+    result = run("--no-latency", "mine.png", folder=copy)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[2].startswith("mine.png: ")
+
+
+def test_a_bad_image_is_one_line_that_names_it(shipped: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("cut.png", "text.png", "absent.png", "."):
+        result = run("--json", tmp_path / "good.png", tmp_path / name, folder=shipped)
+        assert str(tmp_path / name) in said(result, 2)
+        assert json.loads(result.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x", "1025"])
+def test_a_wrong_number_of_threads_is_refused(shipped: Path, threads: str) -> None:
+    result = run("--threads", threads, folder=shipped)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"'{threads}' is not a whole number from 1 to 1024" in result.stderr
+
+
+def test_run_py_finds_the_bundle_beside_it(shipped: Path, tmp_path: Path) -> None:
+    shutil.copy(shipped / "run.py", tmp_path)
+    assert "There is no bundle beside" in said(run(folder=tmp_path), 2)
+    shutil.copytree(shipped, tmp_path / "one")
+    shutil.copytree(shipped, tmp_path / ".one.aside")
+    result = run("--json", "--no-latency", folder=tmp_path)
+    assert Path(json.loads(result.stdout)["bundle"]).name == "one"
+    shutil.copytree(shipped, tmp_path / "two")
+    assert "several bundles" in said(run(folder=tmp_path), 2)
+    assert run("--no-latency", "--bundle", "two", folder=tmp_path).returncode == 0
+    assert "three is not a folder" in said(run("--bundle", "three", folder=tmp_path), 2)
+
+
+def test_python_3_9_can_read_the_runner() -> None:
+    source = Path(deploy.run.__file__).read_text()
+    ast.parse(source, feature_version=(3, 9))
