@@ -17,7 +17,6 @@ import errno
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -195,7 +194,7 @@ def save_result(folder: Path, result: object) -> None:
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     temporary = folder / f".{RESULT}"
     temporary.write_text(text)
-    os.replace(temporary, folder / RESULT)
+    temporary.replace(folder / RESULT)
 
 
 def load_result(folder: Path, result_type: type[R]) -> R:

@@ -21,7 +21,6 @@ from exporter.models.family import ModelRef, build_model
 from exporter.pruning.groups import find_groups
 from exporter.pruning.shrink import shrink_groups
 
-
 WEIGHTS = "weights.safetensors"
 
 

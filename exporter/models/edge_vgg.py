@@ -42,7 +42,7 @@ class EdgeVGG(nn.Module):
         filters = (vectors / (values + WHITENING_FLOOR).sqrt()).T.reshape(12, 3, 2, 2).float()
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([filters, -filters]))
-            nn.init.zeros_(self.whiten.bias)
+            self.whiten.get_parameter("bias").zero_()
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map normalised pixels ``[N, 3, H, W]`` to logits ``[N, classes]``."""

@@ -42,9 +42,7 @@ class _Residual(nn.Module):
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(width)
-        self.shortcut = (
-            nn.Identity() if stride == 1 else nn.Conv2d(inputs, width, 1, stride=stride)
-        )
+        self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(inputs, width, 1, stride=stride)
 
     def forward(self, features: Tensor) -> Tensor:
         inner = nn.functional.relu(self.norm1(self.conv1(features)))

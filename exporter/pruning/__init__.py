@@ -1,0 +1,1 @@
+"""Pruning: scores, thresholds, masks, folding, physical removal, and the stage that does it all."""

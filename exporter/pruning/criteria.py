@@ -39,11 +39,11 @@ def l1_weights(seen: Weights) -> Tensor:
 
 def l2_channels(seen: Channels) -> Tensor:
     """Euclidean norm of the incoming weights."""
-    return seen.incoming.norm(dim=1)
+    return seen.incoming.square().sum(1).sqrt()
 
 
 def l2_weights(seen: Weights) -> Tensor:
-    """w squared; ranks single weights as ``l1`` does."""
+    """W squared; ranks single weights as ``l1`` does."""
     return seen.weight.square()
 
 

@@ -64,7 +64,9 @@ def gather_evidence(module: nn.Module, batches: Batches) -> Evidence:
         loss = functional.cross_entropy(module(pixels), labels)
         torch.autograd.backward(loss)
         for name, total in gradient.items():
-            total += layers[name].weight.grad.abs()
+            gradient_now = layers[name].weight.grad
+            if gradient_now is not None:
+                total += gradient_now.abs()
         count += 1
     module.zero_grad(set_to_none=True)
     for handle in handles:
@@ -120,8 +122,7 @@ def view_channels(module: nn.Module, group: Group, evidence: Evidence, alpha: fl
         return torch.cat(parts, dim=1)
 
     def weight(layer: str) -> Tensor:
-        found: Tensor = module.get_submodule(layer).weight.detach()
-        return found
+        return module.get_parameter(f"{layer}.weight").detach()
 
     return Channels(
         incoming=rows([(weight(tied.layer), tied.positions) for tied in group.producers]),

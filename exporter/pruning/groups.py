@@ -63,7 +63,7 @@ def find_groups(module: nn.Module, contract: InputContract) -> tuple[Group, ...]
             elif isinstance(layer, nn.Conv2d | nn.Linear):
                 outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
                 (producers if outputs else consumers)[names[layer]] = positions
-        frozen = any(not module.get_submodule(n).weight.requires_grad for n in producers)
+        frozen = any(not module.get_parameter(f"{name}.weight").requires_grad for name in producers)
         if consumers and not frozen:
             groups.append(
                 Group(
@@ -88,12 +88,10 @@ def dependency_graph(module: nn.Module, contract: InputContract) -> tp.Dependenc
 
 
 def _outputs(layer: nn.Module) -> int:
-    return int(layer.weight.shape[0])
+    return int(layer.get_parameter("weight").shape[0])
 
 
-def _positions(
-    channels: list[int], indices: list[int], width: int
-) -> list[tuple[int, ...]]:
+def _positions(channels: list[int], indices: list[int], width: int) -> list[tuple[int, ...]]:
     found: dict[int, list[int]] = defaultdict(list)
     for channel, index in zip(channels, indices, strict=True):
         found[channel].append(index)

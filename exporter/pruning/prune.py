@@ -22,15 +22,15 @@ from exporter.config import PruneConfig
 from exporter.contract import InputContract
 from exporter.data.splits import Split, Splits
 from exporter.errors import GraphError
-from exporter.progress import say, track
+from exporter.progress import say
 from exporter.pruning.criteria import Criterion, find_criterion
 from exporter.pruning.evidence import Evidence, gather_evidence, view_channels, view_weights
-from exporter.pruning.groups import Group, find_groups
+from exporter.pruning.groups import find_groups
 from exporter.pruning.masks import fold, mask_channels, mask_weights
 from exporter.pruning.shrink import shrink_groups
 from exporter.pruning.threshold import rounded_width, strongest, survivors
 from exporter.training.augmentation import normalise
-from exporter.training.loop import History, Lesson, evaluate, fit
+from exporter.training.loop import History, evaluate, fit
 from exporter.training.train import Trained
 
 VERSION = 1
@@ -75,15 +75,29 @@ class Pruned:
     rounds: tuple[Round, ...]
 
 
-@dataclass(slots=True)
-class _Progress:
-    """The network between rounds."""
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """The network between rounds, and the rules that hold in every round."""
 
     module: nn.Module
+    kept: dict[str, tuple[int, ...]]
+    """Channels that are left, as indices into the dense network."""
+    masks: dict[str, Tensor]
+    """Weights that are left, where single weights are removed."""
     widths: Mapping[str, int]
     """Channels of each group in the dense network."""
-    kept: dict[str, tuple[int, ...]]
-    masks: dict[str, Tensor]
+    config: PruneConfig
+    criterion: Criterion
+    channel_multiple: int
+    contract: InputContract
+
+    def removed(self) -> float:
+        """Return the share of channels (or, with weight masks, of weights) that are gone."""
+        if self.masks:
+            zeros = sum(int((mask == 0).sum()) for mask in self.masks.values())
+            return zeros / sum(mask.numel() for mask in self.masks.values())
+        before = sum(self.widths.values())
+        return 1 - sum(map(len, self.kept.values())) / before if before else 0.0
 
 
 def prune(
@@ -108,46 +122,51 @@ def prune(
     criterion = find_criterion(config.criterion)
     dense = restore(trained.checkpoint)
     groups = find_groups(dense, data.contract)
-    state = _Progress(
+    work = _Work(
         module=copy.deepcopy(dense),
-        widths={group.name: group.width for group in groups},
         kept={group.name: tuple(range(group.width)) for group in groups},
         masks={},
+        widths={group.name: group.width for group in groups},
+        config=config,
+        criterion=criterion,
+        channel_multiple=channel_multiple,
+        contract=data.contract,
     )
+    remove = _remove_channels if config.unit == "channels" else _remove_weights
     rounds: list[Round] = []
     for index in range(config.steps if config.prune else 0):
         share = config.prune * (index + 1) / config.steps
-        evidence = gather_evidence(state.module, _batches(data.calibration, data.contract))
+        evidence = gather_evidence(work.module, _batches(data.calibration, data.contract))
         probe = next(_batches(data.calibration, data.contract))[0][:PROBE_IMAGES]
-        remove = _remove_channels if config.unit == "channels" else _remove_weights
-        errors = remove(state, data.contract, criterion, config, share, channel_multiple, evidence, probe)
-        before = evaluate(state.module, data.contract, data.validation)
+        folded_error, shrunk_error = remove(work, share, evidence, probe)
+        before = evaluate(work.module, data.contract, data.validation)
         history = _recover(
-            state, dense, config, index, trained, data, resume=out / RESUME / f"round-{index + 1}"
+            work, dense, index, trained, data, resume=out / RESUME / f"round-{index + 1}"
         )
+        after = evaluate(work.module, data.contract, data.validation)
         rounds.append(
             Round(
-                removed=_removed(state, groups),
-                folded_error=errors[0],
-                shrunk_error=errors[1],
+                removed=work.removed(),
+                folded_error=folded_error,
+                shrunk_error=shrunk_error,
                 validation_before=before,
-                validation_after=evaluate(state.module, data.contract, data.validation),
+                validation_after=after,
                 history=history,
             )
         )
         say(
-            f"Pruned {100 * rounds[-1].removed:.0f} % of the {config.unit}: "
-            f"{before:.2f} % right after, {rounds[-1].validation_after:.2f} % once fine-tuned."
+            f"Pruned {100 * work.removed():.0f} % of the {config.unit}: "
+            f"{before:.2f} % on validation images right after, {after:.2f} % once fine-tuned."
         )
     return Pruned(
         checkpoint=save_checkpoint(
-            out, state.module, trained.checkpoint.model, data.contract, state.kept
+            out, work.module, trained.checkpoint.model, data.contract, work.kept
         ),
         criterion=config.criterion,
         unit=config.unit,
         asked=config.prune,
-        removed=_removed(state, groups),
-        widths={group.name: (group.width, len(state.kept[group.name])) for group in groups},
+        removed=work.removed(),
+        widths={name: (width, len(work.kept[name])) for name, width in work.widths.items()},
         rounds=tuple(rounds),
     )
 
@@ -161,76 +180,70 @@ def _batches(data: Split, contract: InputContract) -> Iterator[tuple[Tensor, Ten
 
 
 def _remove_channels(
-    state: _Progress,
-    contract: InputContract,
-    criterion: Criterion,
-    config: PruneConfig,
-    share: float,
-    channel_multiple: int,
-    evidence: Evidence,
-    probe: Tensor,
+    work: _Work, share: float, evidence: Evidence, probe: Tensor
 ) -> tuple[float, float]:
-    groups = find_groups(state.module, contract)
+    groups = find_groups(work.module, work.contract)
+    alpha = work.config.alpha
     scores = {
-        group.name: criterion.channels(view_channels(state.module, group, evidence, config.alpha))
+        group.name: work.criterion.channels(view_channels(work.module, group, evidence, alpha))
         for group in groups
     }
-    removed = {group.name: state.widths[group.name] - group.width for group in groups}
-    counts = survivors(scores, removed, share, config.scope)
+    removed = {group.name: work.widths[group.name] - group.width for group in groups}
+    counts = survivors(scores, removed, share, work.config.scope)
     chosen = {
         group.name: strongest(
             scores[group.name],
-            rounded_width(counts[group.name], group.width, channel_multiple),
+            rounded_width(counts[group.name], group.width, work.channel_multiple),
         )
         for group in groups
     }
-
-    def shrink(module: nn.Module) -> None:
-        shrink_groups(module, groups, chosen)
-
-    errors = _checked(state, probe, lambda m: mask_channels(m, groups, chosen), shrink)
-    state.kept = {
-        name: tuple(state.kept[name][channel] for channel in channels)
+    errors = _checked(
+        work.module,
+        probe,
+        mask=lambda module: mask_channels(module, groups, chosen),
+        shrink=lambda module: shrink_groups(module, groups, chosen),
+    )
+    work.kept = {
+        name: tuple(work.kept[name][channel] for channel in channels)
         for name, channels in chosen.items()
     }
     return errors
 
 
 def _remove_weights(
-    state: _Progress,
-    contract: InputContract,
-    criterion: Criterion,
-    config: PruneConfig,
-    share: float,
-    channel_multiple: int,
-    evidence: Evidence,
-    probe: Tensor,
+    work: _Work, share: float, evidence: Evidence, probe: Tensor
 ) -> tuple[float, float]:
-    layers = {name: state.module.get_submodule(name).weight for name in evidence.gradient}
-    alive = {name: state.masks.get(name, torch.ones_like(layers[name])) > 0 for name in layers}
-    scores = {
-        name: criterion.weights(view_weights(name, weight, evidence, config.alpha))[alive[name]]
-        for name, weight in layers.items()
+    weights = {name: work.module.get_parameter(f"{name}.weight") for name in evidence.gradient}
+    alive = {
+        name: work.masks.get(name, torch.ones_like(weight)) > 0 for name, weight in weights.items()
     }
-    removed = {name: int((~alive[name]).sum()) for name in layers}
-    counts = survivors(scores, removed, share, config.scope)
-    for name in layers:
+    alpha = work.config.alpha
+    scores = {
+        name: work.criterion.weights(view_weights(name, weight, evidence, alpha))[alive[name]]
+        for name, weight in weights.items()
+    }
+    removed = {name: int((~alive[name]).sum()) for name in weights}
+    counts = survivors(scores, removed, share, work.config.scope)
+    for name, weight in weights.items():
         best = torch.zeros(scores[name].numel())
         best[torch.tensor(strongest(scores[name], counts[name]), dtype=torch.long)] = 1
-        mask = torch.zeros_like(layers[name])
-        mask[alive[name]] = best
-        state.masks[name] = mask
-    return _checked(state, probe, lambda m: mask_weights(m, state.masks), lambda module: None)
+        work.masks[name] = torch.zeros_like(weight).masked_scatter(alive[name], best)
+    return _checked(
+        work.module,
+        probe,
+        mask=lambda module: mask_weights(module, work.masks),
+        shrink=lambda module: None,
+    )
 
 
 def _checked(
-    state: _Progress,
+    module: nn.Module,
     probe: Tensor,
     mask: Callable[[nn.Module], None],
     shrink: Callable[[nn.Module], None],
 ) -> tuple[float, float]:
-    """Mask, fold and shrink ``state.module``; return both errors or raise GraphError."""
-    module = state.module.eval()
+    """Mask, fold and shrink ``module``; return both errors or raise GraphError."""
+    module.eval()
     with torch.no_grad():
         mask(module)
         masked = module(probe)
@@ -251,20 +264,15 @@ def _checked(
 
 
 def _recover(
-    state: _Progress,
-    dense: nn.Module,
-    config: PruneConfig,
-    index: int,
-    trained: Trained,
-    data: Splits,
-    resume: Path,
+    work: _Work, dense: nn.Module, index: int, trained: Trained, data: Splits, resume: Path
 ) -> History | None:
     """Fine-tune after round ``index``; the epochs are spread evenly over the rounds."""
+    config = work.config
     total = config.finetune_epochs or len(trained.history.epochs)
     epochs = total * (index + 1) // config.steps - total * index // config.steps
     if epochs == 0:
         return None
-    lesson: Lesson = dataclasses.replace(
+    lesson = dataclasses.replace(
         trained.lesson,
         epochs=epochs,
         minutes=0.0,
@@ -276,27 +284,18 @@ def _recover(
 
     @torch.no_grad()
     def keep_masked() -> None:
-        for name, mask in state.masks.items():
-            weight = state.module.get_submodule(name).weight
+        for name, mask in work.masks.items():
+            weight = work.module.get_parameter(f"{name}.weight")
             weight.mul_(mask.to(weight.device))
 
     return fit(
-        state.module,
+        work.module,
         lesson,
         data.contract,
         data.train,
         data.validation,
         title="Fine-tuning" if config.steps == 1 else f"Fine-tuning {index + 1}/{config.steps}",
         teacher=dense if config.distill else None,
-        constrain=keep_masked if state.masks else None,
+        constrain=keep_masked if work.masks else None,
         resume=resume,
     )
-
-
-def _removed(state: _Progress, groups: tuple[Group, ...]) -> float:
-    """Share of channels (or, with weight masks, of weights) that are gone."""
-    if state.masks:
-        zeros = sum(float((mask == 0).sum()) for mask in state.masks.values())
-        return zeros / sum(mask.numel() for mask in state.masks.values())
-    width = sum(group.width for group in groups)
-    return 1 - sum(map(len, state.kept.values())) / width if width else 0.0

@@ -1,0 +1,1 @@
+"""Training: the loop, its augmentation, its optimizers, and the stage that runs it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -120,9 +119,9 @@ def fit(
         resume: folder for the state of a killed run.
     """
     device = device_for_training()
-    module.to(device, memory_format=torch.channels_last).train()
+    _move(module, device).train()
     if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval()
+        _move(teacher, device).eval()
     raw_images, raw_labels = train.arrays()
     images = torch.from_numpy(raw_images.copy()).to(device)
     labels = torch.from_numpy(raw_labels).to(device)
@@ -148,9 +147,7 @@ def fit(
             for step in range(steps_per_epoch):
                 speed.start()
                 picked = order[step * batch_size : (step + 1) * batch_size]
-                batch = augment(
-                    images, picked, lesson.augmentation, contract.zero_point, generator
-                )
+                batch = augment(images, picked, lesson.augmentation, contract.zero_point, generator)
                 loss = _loss(module, teacher, batch, labels[picked.to(device)], lesson, contract)
                 torch.autograd.backward(loss)
                 progress = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
@@ -162,7 +159,8 @@ def fit(
                 speed.stop(len(picked))
                 if lesson.minutes and not state.planned and speed.settled:
                     affordable = lesson.minutes * 60 * speed.images_per_second
-                    epochs = state.planned = max(1, int(affordable / (steps_per_epoch * batch_size)))
+                    state.planned = max(1, int(affordable / (steps_per_epoch * batch_size)))
+                    epochs = state.planned
                 advance(1, f"loss {total_loss / (step + 1):.3f}")
             top1 = evaluate(average.module, contract, validation)
             done.append(Epoch(loss=total_loss / steps_per_epoch, validation_top1=top1))
@@ -171,10 +169,15 @@ def fit(
             state.save(done)
 
     module.load_state_dict(average.module.state_dict())
-    module.to("cpu", memory_format=torch.contiguous_format).eval()
+    module.to("cpu").to(memory_format=torch.contiguous_format).eval()
     if teacher is not None:
-        teacher.to("cpu", memory_format=torch.contiguous_format)
+        teacher.to("cpu").to(memory_format=torch.contiguous_format)
     return History(epochs=tuple(done), images_per_second=speed.images_per_second)
+
+
+def _move(module: nn.Module, device: torch.device) -> nn.Module:
+    """Channels-last memory: the layout in which convolutions are fastest, and that of the data."""
+    return module.to(device).to(memory_format=torch.channels_last)
 
 
 def _schedule(progress: float) -> float:
@@ -295,8 +298,10 @@ class _Resume:
         tensors = {f"optimizer.{name}": value for name, value in self._optimizer.state().items()}
         for prefix, module in self._modules.items():
             tensors |= {f"{prefix}.{name}": v for name, v in module.state_dict().items()}
-        save_file({name: v.clone().contiguous() for name, v in tensors.items()},
-                  draft / "state.safetensors")
+        save_file(
+            {name: v.clone().contiguous() for name, v in tensors.items()},
+            draft / "state.safetensors",
+        )
         story = {
             "planned": self.planned,
             "epochs": [
@@ -304,7 +309,7 @@ class _Resume:
             ],
         }
         (draft / "story.json").write_text(json.dumps(story))
-        os.replace(draft, fresh)
+        draft.replace(fresh)
         if older is not None:
             for file in older.iterdir():
                 file.unlink()

@@ -38,7 +38,7 @@ class KernelAndRest:
                 )
             )
         if rest:
-            self._parts.append(torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.95), weight_decay=0.01))
+            self._parts.append(torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.95)))
 
     def step(self, learning_rate: float) -> None:
         """Update every parameter from its gradient and clear the gradients."""
