@@ -351,9 +351,13 @@ def measure(network: Network, folder: Path) -> dict[str, Any]:
 
 
 def pin(threads: int) -> list[int] | None:
-    """Keep this process on as many CPUs as it has threads, the fastest ones; None if impossible."""
+    """Keep this process on as many CPUs as it has threads; return them, or None if impossible.
+
+    Big cores come before little ones, then one of each pair that shares a physical core, then high
+    numbers, because interrupts and other programs tend to sit on the lowest.
+    """
     try:
-        usable = sorted(os.sched_getaffinity(0), key=lambda cpu: (-_top_frequency(cpu), -cpu))
+        usable = sorted(os.sched_getaffinity(0), key=_preference)
         chosen = sorted(usable[:threads])
         os.sched_setaffinity(0, chosen)
     except (AttributeError, OSError):  # not Linux, or not allowed
@@ -361,12 +365,18 @@ def pin(threads: int) -> list[int] | None:
     return chosen
 
 
-def _top_frequency(cpu: int) -> int:
-    """Return a CPU's top frequency in kHz: big and little cores differ; 0 where not told."""
+def _preference(cpu: int) -> tuple[int, bool, int]:
+    folder = Path(f"/sys/devices/system/cpu/cpu{cpu}")
     try:
-        return int(Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq").read_text())
+        top_khz = int((folder / "cpufreq/cpuinfo_max_freq").read_text())
     except (OSError, ValueError):
-        return 0
+        top_khz = 0
+    try:
+        siblings = (folder / "topology/thread_siblings_list").read_text()
+    except OSError:
+        siblings = str(cpu)
+    first = siblings.replace("-", ",").split(",")[0].strip()
+    return -top_khz, first != str(cpu), -cpu
 
 
 def machine() -> dict[str, Any]:

@@ -24,7 +24,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -66,10 +66,9 @@ def bundle(
     """
     from exporter.golden import choose_golden, golden_file
 
-    content = model.checked().read_bytes()
-    golden = choose_golden(content, validation)
+    golden = choose_golden(model, validation)
     files = {
-        "model.onnx": content,
+        "model.onnx": model.checked().read_bytes(),
         "golden.npz": golden_file(golden),
         "run.py": package_files("deploy").joinpath("run.py").read_bytes(),
         "labels.txt": _lines(*(" ".join(label.splitlines()) for label in contract.classes)),
@@ -102,10 +101,7 @@ def bundle(
         "output": {"name": OUTPUT_NAME, "type": "float32"},
         "classes": contract.classes,
         "golden": {"images": len(golden.labels), "tolerance": golden.tolerance},
-        "tools": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in LIBRARIES},
-        },
+        "tools": _tools(),
         "files": {
             file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for file, data in files.items()
@@ -133,6 +129,14 @@ def write_failure(
 
 def _failure_path(final: Path) -> Path:
     return final.with_name(f"{final.name}.failed")
+
+
+def _tools() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("edge-exporter", *LIBRARIES):
+        with suppress(PackageNotFoundError):  # run from a checkout that is not installed
+            found[name] = version(name)
+    return found
 
 
 def _lines(*lines: str) -> bytes:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from exporter.artifacts import Artifact
 from exporter.contract import INPUT_NAME, OUTPUT_NAME
 from exporter.data.splits import Split
 from exporter.errors import DataError, GraphError
 from exporter.progress import track
+from exporter.verification.session import open_session
 
 COUNT = 32
 CANDIDATES = 1000
@@ -41,12 +42,13 @@ class Golden:
     """Largest accepted absolute difference of a logit."""
 
 
-def choose_golden(model: bytes, validation: Split) -> Golden:
+def choose_golden(model: Artifact, validation: Split) -> Golden:
     """Return golden images of the validation split, and what ``model`` says about them.
 
     Every image runs alone and on one thread, as on the device.
 
     Raises:
+        CacheError: the model's file has changed since it was made.
         DataError: the split is empty.
         GraphError: the model does not run on such images, or its outputs are not finite numbers.
     """
@@ -81,25 +83,22 @@ def _by_turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _logits(
-    model: bytes, images: NDArray[np.uint8], positions: NDArray[np.int64]
+    model: Artifact, images: NDArray[np.uint8], positions: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    session = open_session(model, threads=1)
     rows: list[Any] = []
-    try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        with track("Golden outputs", total=len(positions)) as advance:
-            for position in positions:
-                image = np.ascontiguousarray(images[position : position + 1])
+    with track("Golden outputs", total=len(positions)) as advance:
+        for position in positions:
+            image = np.ascontiguousarray(images[position : position + 1])
+            try:
                 rows.append(session.run([OUTPUT_NAME], {INPUT_NAME: image})[0][0])
-                advance(1, "")
-    except Exception as error:  # onnxruntime's errors share no other base
-        reason = " ".join(str(error).split())
-        raise GraphError(f"The model to ship does not run: {reason}") from error
+            except Exception as error:  # the runtime's exceptions have no base of their own
+                reason = " ".join(str(error).split())
+                raise GraphError(f"{model.path} does not run: {reason}") from error
+            advance(1, "")
     logits = np.asarray(rows, np.float32)
     if not np.isfinite(logits).all():
-        raise GraphError("The model to ship gives outputs that are not finite numbers.")
+        raise GraphError(f"{model.path} gives outputs that are not finite numbers.")
     return logits
 
 

@@ -27,8 +27,8 @@ def tiny_model(path: Path, classes: int = len(CLASSES), gain: float = 8.0) -> Ar
         return numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
 
     initializers = [
-        numpy_helper.from_array(np.float32(1 / 64), "scale"),
-        numpy_helper.from_array(np.uint8(128), "zero_point"),
+        numpy_helper.from_array(np.array(1 / 64, np.float32), "scale"),
+        numpy_helper.from_array(np.array(128, np.uint8), "zero_point"),
         weights("kernel", 5, 3, 3, 3),
         numpy_helper.from_array(
             gain * random.normal(size=(5, classes)).astype(np.float32), "dense"
@@ -43,7 +43,7 @@ def tiny_model(path: Path, classes: int = len(CLASSES), gain: float = 8.0) -> Ar
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("MatMul", ["flat", "dense"], ["logits"]),
     ]
-    shape = ["N", CONTRACT.height, CONTRACT.width, 3]
+    shape: list[str | int | None] = ["N", CONTRACT.height, CONTRACT.width, 3]
     graph = helper.make_graph(
         nodes,
         "tiny",

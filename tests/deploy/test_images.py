@@ -7,7 +7,7 @@ import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -22,7 +22,7 @@ from exporter.data.decode import decode_image
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 5), (20, 33)]  # width and height of sources
 
 
-def pixels(*shape: int, high: int = 256, dtype: type = np.uint8) -> NDArray[np.generic]:
+def pixels(*shape: int, high: int = 256, dtype: type = np.uint8) -> NDArray[Any]:
     return np.random.default_rng(3).integers(0, high, shape, dtype=dtype)
 
 
@@ -176,7 +176,10 @@ def test_other_formats_go_through_pillow(tmp_path: Path, name: str) -> None:
     image = Image.fromarray(pixels(20, 33, 3)).convert("CMYK" if "cmyk" in name else "RGB")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    image.save(path, **({} if name == "a.gif" else {"exif": exif}))
+    if name == "a.gif":
+        image.save(path)
+    else:
+        image.save(path, exif=exif)
     if name == "interlaced.png":
         # Pillow writes no interlaced files: one pixel is the same in both orders
         whole = png(1, 1, 8, 2, b"\0abc")
