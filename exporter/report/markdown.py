@@ -1,0 +1,169 @@
+"""The report as ``report.md``: everything that report.json holds, for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from exporter.report.model import (
+    BuildReport,
+    Machine,
+    NotMeasured,
+    PruningReport,
+    QuantizationReport,
+    Scalar,
+    StageReport,
+)
+from exporter.report.verdict import advice, columns, facts, outcome, verdict, worst_class
+
+
+def markdown(report: BuildReport) -> str:
+    """Return the whole report as GitHub-flavoured Markdown that ends with a newline."""
+    parts = [
+        [f"# Report on the int8 model for {report.target}"],
+        [f"**{'Passed' if report.passed else 'Failed'}.** int8 is {verdict(report)}."],
+        [f"- {tip}" for tip in advice(report)],
+        _comparison(report),
+        ["## Gates", "", *_gates(report)],
+        ["## Accuracy", "", *_accuracy(report)],
+        ["## Speed", "", *_speed(report)],
+        _pruning(report.pruning) if report.pruning else [],
+        _quantization(report.quantization) if report.quantization else [],
+        ["## Machine", "", *_machine(report.machine)],
+        _stages(report.stages) if report.stages else [],
+        ["## Recipe", "", "```toml", *_toml(report.recipe), "```"] if report.recipe else [],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _comparison(report: BuildReport) -> list[str]:
+    shown = columns(report)
+    rows = zip(*(facts(model) for _, model in shown), strict=True)
+    return _table(
+        ["", *(name for name, _ in shown)],
+        ([row[0][0], *(value for _, value in row)] for row in rows),
+    )
+
+
+def _gates(report: BuildReport) -> list[str]:
+    rows = ([gate.name, outcome(gate), "yes" if gate.passed else "no"] for gate in report.gates)
+    return _table(["gate", "outcome", "passed"], rows)
+
+
+def _accuracy(report: BuildReport) -> list[str]:
+    low, high = report.drop_ci
+    flips, gap = report.flips, report.kernel_gap
+    return [
+        (
+            f"- Drop against dense float: {report.drop_points:.2f} points "
+            f"(95 % CI {low:.2f} to {high:.2f})."
+        ),
+        (
+            f"- Predictions that changed: {100 * report.changed_share:.2f} % "
+            f"({flips.right_to_wrong} right to wrong, {flips.wrong_to_right} wrong to right, "
+            f"{flips.wrong_to_wrong} wrong to wrong)."
+        ),
+        f"- Worst class: {_escaped(worst_class(report))}.",
+        (
+            f"- Integer kernels against the same file in float: {gap.drop_points:.2f} points "
+            f"lost, {100 * gap.changed_share:.2f} % of predictions changed."
+        ),
+    ]
+
+
+def _speed(report: BuildReport) -> list[str]:
+    runs = ", ".join(f"{name} {model.runs:,}" for name, model in columns(report))
+    pinned = report.pinned_cores
+    cores = (
+        f"not pinned to cores ({pinned.not_measured})"
+        if isinstance(pinned, NotMeasured)
+        else f"pinned to cores {', '.join(map(str, pinned))}"
+    )
+    return [
+        (
+            f"One image at a time, threads: {report.threads}, {cores}. The models took turns in "
+            f"random order. Timed runs: {runs}."
+        )
+    ]
+
+
+def _pruning(pruning: PruningReport) -> list[str]:
+    widths = ([_escaped(w.layer), str(w.before), str(w.after)] for w in pruning.layers)
+    return [
+        "## Pruning",
+        "",
+        f"- Criterion {pruning.criterion}, asked to remove {100 * pruning.asked_share:g} %.",
+        (
+            f"- Parameters {pruning.parameters_before:,} to {pruning.parameters_after:,}, "
+            f"multiply-adds {pruning.macs_before:,} to {pruning.macs_after:,}."
+        ),
+        (
+            f"- Largest relative logit difference: {pruning.fold_error:.1e} by folding, "
+            f"{pruning.shrink_error:.1e} by shrinking."
+        ),
+        "",
+        *_table(["layer", "width before", "width after"], widths),
+    ]
+
+
+def _quantization(quantization: QuantizationReport) -> list[str]:
+    seven = ", ".join(map(_escaped, quantization.seven_bit_layers)) or "none"
+    return [
+        "## Quantization",
+        "",
+        f"- Ranges: method {quantization.method}, {quantization.images:,} calibration images.",
+        f"- Integer operators: {_counted(quantization.integer)}.",
+        f"- Float operators: {_counted(quantization.floating)}.",
+        f"- Layers with 7-bit weights: {seven}.",
+    ]
+
+
+def _machine(machine: Machine) -> list[str]:
+    found = machine.instruction_sets
+    sets = found if isinstance(found, NotMeasured) else ", ".join(found) or "none of the known"
+    values = {
+        "CPU": machine.cpu,
+        "architecture": machine.architecture,
+        "instruction sets": _or_reason(sets),
+        "cores": str(machine.cores),
+        "load average": _or_reason(machine.load_average),
+        "frequency governor": _or_reason(machine.governor),
+        "operating system": machine.operating_system,
+        "Python": machine.python,
+        "ONNX Runtime": machine.onnxruntime,
+    }
+    return [f"- {name}: {_escaped(value)}" for name, value in values.items()]
+
+
+def _stages(stages: Sequence[StageReport]) -> list[str]:
+    rows = ([s.name, f"{s.seconds:.1f}", "yes" if s.cached else "no"] for s in stages)
+    return ["## Stages", "", *_table(["stage", "seconds", "from the cache"], rows)]
+
+
+def _toml(recipe: Mapping[str, Scalar | Mapping[str, Scalar]]) -> Iterable[str]:
+    """Yield the recipe as TOML. A JSON scalar is one of TOML's too; what is null is left out."""
+    for key, value in recipe.items():
+        if not isinstance(value, Mapping) and value is not None:
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield ""
+            yield f"[{key}]"
+            yield from _toml(value)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+
+
+def _counted(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operators.items()) or "none"
+
+
+def _or_reason(value: str | float | NotMeasured) -> str:
+    return f"unknown ({value.not_measured})" if isinstance(value, NotMeasured) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,84 @@
+"""The report for a person at a terminal, from 80 columns up, with or without colour."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from exporter.report.model import BuildReport
+from exporter.report.verdict import advice, columns, facts, outcome, verdict, worst_class
+
+
+def show(report: BuildReport, console: Console) -> None:
+    """Show the comparison, the verdict, the gates and what to do next."""
+    # Not cropped: a command that is copied into a shell must be whole, however long its path.
+    console.print(_rendered(report, console.options.ascii_only), crop=False)
+
+
+def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
+    return Group(
+        _comparison(report),
+        "",
+        Text(f"int8 is {verdict(report)}."),
+        *_worst(report),
+        "",
+        _gates(report, ascii_only),
+        "",
+        *(_success(report) if report.passed else _failure(report, ascii_only)),
+    )
+
+
+def _comparison(report: BuildReport) -> Table:
+    setting = f"one image at a time, threads: {report.threads}, {report.machine.cpu}"
+    table = Table(caption=Text(setting, style="dim"), caption_justify="left")
+    table.add_column("")
+    shown = columns(report)
+    for name, _ in shown:
+        table.add_column(name, justify="right", style="bold" if name == "int8" else "")
+    for row in zip(*(facts(model) for _, model in shown), strict=True):
+        table.add_row(row[0][0], *(value for _, value in row))
+    return table
+
+
+def _worst(report: BuildReport) -> list[Text]:
+    lost = report.worst_class.drop_points > 0
+    return [Text(f"The class that lost most: {worst_class(report)}.")] if lost else []
+
+
+def _gates(report: BuildReport, ascii_only: bool) -> Table:
+    table = Table.grid(padding=(0, 2))
+    good, bad = ("ok", "NO") if ascii_only else ("✓", "✗")
+    for gate in report.gates:
+        mark = Text(good, style="green") if gate.passed else Text(bad, style="bold red")
+        table.add_row(mark, gate.name, Text(outcome(gate)))
+    return table
+
+
+def _success(report: BuildReport) -> list[RenderableType]:
+    lines: list[RenderableType] = [Text("Passed: every gate was met.", style="bold green")]
+    if report.bundle is not None:
+        lines += [
+            _unbroken(f"Bundle:  {report.bundle}"),
+            _unbroken(f"Try it:  python {shlex.quote(f'{report.bundle}/run.py')} IMAGE"),
+        ]
+    return lines
+
+
+def _failure(report: BuildReport, ascii_only: bool) -> list[RenderableType]:
+    failed = ", ".join(gate.name for gate in report.gates if not gate.passed)
+    tips = Table.grid(padding=(0, 1))
+    for tip in advice(report):
+        tips.add_row("-" if ascii_only else "•", Text(tip, overflow="fold"))
+    return [
+        Text(f"Failed: {failed}. No bundle was made.", style="bold red"),
+        "What to try:",
+        Padding(tips, (0, 0, 0, 2)),
+    ]
+
+
+def _unbroken(line: str) -> Text:
+    return Text(line, no_wrap=True, overflow="ignore")

@@ -1,0 +1,145 @@
+"""The report in words: what was gained, what was lost, and what to try where a gate failed."""
+
+from __future__ import annotations
+
+import math
+
+from exporter.report.model import BuildReport, Gate, ModelReport, NotMeasured
+
+_INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+
+def verdict(report: BuildReport) -> str:
+    """Return one sentence part on int8 against dense float: speed, size and accuracy."""
+    flips = report.flips
+    changed = flips.right_to_wrong + flips.wrong_to_right + flips.wrong_to_wrong
+    low, high = report.speedup_ci
+    bigger = report.size_ratio > 1
+    return (
+        f"{_speed(report.speedup)} (95 % CI {times(low)} to {times(high)}), "
+        f"{times(report.size_ratio if bigger else 1 / report.size_ratio)}x "
+        f"{'larger' if bigger else 'smaller'}, {_accuracy(report.drop_points)} "
+        f"({changed:,} of {report.models.int8.total:,} predictions changed)"
+    )
+
+
+def worst_class(report: BuildReport) -> str:
+    """Return which class lost most, and how much."""
+    worst = report.worst_class
+    return (
+        f"{worst.name}, from {worst.before:.2f} % to {worst.after:.2f} % ({worst.count:,} images)"
+    )
+
+
+def outcome(gate: Gate) -> str:
+    """Return what was measured and what was allowed, without the gate's name."""
+    if isinstance(gate.measured, NotMeasured):
+        return f"not measured: {gate.measured.not_measured}"
+    if gate.unit == "points":
+        change = f"{abs(gate.measured):.2f} points {'lost' if gate.measured >= 0 else 'gained'}"
+        return f"{change}, a loss of {gate.limit:.4g} is allowed"
+    return f"{_speed(gate.measured)}, at least {gate.limit:.4g}x is wanted"
+
+
+def columns(report: BuildReport) -> tuple[tuple[str, ModelReport], ...]:
+    """Return the compared models with the names a reader knows them by."""
+    models = report.models
+    pruned = () if models.small is None else (("pruned float", models.small),)
+    return (("dense float", models.dense), *pruned, ("int8", models.int8))
+
+
+def facts(model: ModelReport) -> tuple[tuple[str, str], ...]:
+    """Return the rows of a model's column: what is told, and its value with the unit."""
+    return (
+        ("accuracy (top-1)", f"{model.top1:.2f} %"),
+        (f"correct of {model.total:,}", f"{model.correct:,}"),
+        ("file size", size(model.bytes)),
+        ("time, typical (p50)", milliseconds(model.p50_ms)),
+        ("time, slow (p90)", milliseconds(model.p90_ms)),
+        ("parameters", f"{model.parameters:,}"),
+        ("multiply-adds", f"{model.macs / 1e6:,.2f} M"),
+    )
+
+
+def advice(report: BuildReport) -> tuple[str, ...]:
+    """Return what to try, one sentence each; empty if every gate was met."""
+    failed = {gate.name: gate for gate in report.gates if not gate.passed}
+    tips: list[str] = []
+    if "max-drop" in failed:
+        tips += _advice_on_drop(report, failed["max-drop"])
+    if "min-speedup" in failed:
+        tips += _advice_on_speed(report, failed["min-speedup"])
+    return tuple(tips)
+
+
+def times(value: float) -> str:
+    """Return a factor with three digits or so."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it, powers of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.2f} MB"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time to the microsecond, or with three digits where it is long."""
+    return f"{value:.3f} ms" if value < 10 else f"{value:.1f} ms"
+
+
+def _speed(speedup: float) -> str:
+    return f"{times(speedup)}x faster" if speedup >= 1 else f"{times(speedup)}x the speed"
+
+
+def _accuracy(drop: float) -> str:
+    if drop == 0:
+        return "equally accurate"
+    return f"{abs(drop):.2f} points {'less' if drop > 0 else 'more'} accurate"
+
+
+def _advice_on_drop(report: BuildReport, gate: Gate) -> list[str]:
+    models = report.models
+    drop = report.drop_points
+    before = models.dense if models.small is None else models.small
+    pruning = models.dense.top1 - before.top1
+    quantizing = before.top1 - models.int8.top1
+    tips = []
+    if drop > 0 and report.kernel_gap.drop_points >= drop / 2:
+        tips.append(
+            f"Computed in float, the same file is {report.kernel_gap.drop_points:.2f} points "
+            "better: this CPU's integer kernels saturate. Use --target cpu-int8-avx2."
+        )
+    elif drop > 0 and quantizing >= drop / 2:
+        tips.append(
+            f"Quantizing costs {quantizing:.2f} points: try another range method (--method) or "
+            "more --calibration-images."
+        )
+    if drop > 0 and pruning >= drop / 2:
+        tips.append(
+            f"Pruning costs {pruning:.2f} points: remove less (--prune) or fine-tune longer "
+            "(--finetune-epochs)."
+        )
+    if not isinstance(gate.measured, NotMeasured):
+        tips.append(f"Or accept the loss: --max-drop {math.ceil(gate.measured * 10) / 10:g}.")
+    return tips
+
+
+def _advice_on_speed(report: BuildReport, gate: Gate) -> list[str]:
+    tips = []
+    low, high = report.speedup_ci
+    if low <= gate.limit <= high:
+        tips.append(
+            "The limit lies inside the confidence interval: measure longer (--timing-seconds) "
+            "on a quiet machine."
+        )
+    found = report.machine.instruction_sets
+    if not isinstance(found, NotMeasured) and not _INT8_DOT_PRODUCTS & set(found):
+        tips.append("This CPU has no int8 dot product (VNNI, dotprod); int8 gains little on it.")
+    tips.append("Remove more (--prune), or train a wider network: int8 pays off in big layers.")
+    tips.append(f"Look for operators left in float: exporter inspect {report.models.int8.path}")
+    if not isinstance(gate.measured, NotMeasured):
+        accepted = math.floor(gate.measured * 10) / 10
+        tips.append(f"Or accept the speed: --min-speedup {accepted:g}.")
+    return tips

@@ -1,0 +1,122 @@
+"""Accuracy and speed of the shipped int8 model against the float model it came from.
+
+The only reader of the test split. Accuracy follows from files alone and may come from the cache;
+times are measured anew every time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.artifacts import Artifact, Cache
+from exporter.config import VerifyConfig
+from exporter.data.splits import Split
+from exporter.errors import GraphError
+from exporter.report.model import BuildReport, KernelGap, ModelReport, Models
+from exporter.verification.accuracy import Accuracy, accuracy, compare, worst_class
+from exporter.verification.gates import check_gates
+from exporter.verification.latency import Timing, measure_latency
+from exporter.verification.machine import describe_machine
+from exporter.verification.predict import Predictions, predict, predict_in_float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A model to be measured."""
+
+    file: Artifact
+    """The .onnx file with the raw-bytes contract."""
+    parameters: int
+    macs: int
+
+
+def verify(
+    config: VerifyConfig,
+    cache: Cache,
+    target: str,
+    dense: Candidate,
+    small: Candidate | None,
+    int8: Candidate,
+    data: Split,
+    classes: tuple[str, ...],
+) -> BuildReport:
+    """Return the report on ``int8``, gated against ``dense``; ``bundle`` is left empty.
+
+    Raises:
+        ConfigError: more threads than cores.
+        DataError: ``data`` is empty or does not fit the models.
+        GraphError: a file does not load, breaks the contract, or gives logits that are not finite
+            or not one per class.
+    """
+    candidates = {"dense": dense, "small": small, "int8": int8}
+    present = {name: model for name, model in candidates.items() if model is not None}
+    images, labels = data.arrays()
+    logits = {
+        name: _logits(cache.run(predict, model.file, data), model, classes)
+        for name, model in present.items()
+    }
+    control = _logits(cache.run(predict_in_float, int8.file, data), int8, classes)
+    machine = describe_machine()  # before timing adds a load of its own
+    latency = measure_latency(
+        config,
+        {name: model.file for name, model in present.items()},
+        images[0],
+        baseline="dense",
+        candidate="int8",
+    )
+    change = compare(logits["dense"], logits["int8"], labels)
+    kernels = compare(control, logits["int8"], labels)
+    models = {
+        name: _model_report(model, accuracy(logits[name], labels), latency.timings[name])
+        for name, model in present.items()
+    }
+    gates = check_gates(config, change.drop_points, latency.speedup.value)
+    return BuildReport(
+        passed=all(gate.passed for gate in gates),
+        target=target,
+        bundle=None,
+        models=Models(dense=models["dense"], small=models.get("small"), int8=models["int8"]),
+        drop_points=change.drop_points,
+        drop_ci=change.drop_ci,
+        changed_share=change.changed_share,
+        flips=change.flips,
+        worst_class=worst_class(logits["dense"], logits["int8"], labels, classes),
+        kernel_gap=KernelGap(drop_points=kernels.drop_points, changed_share=kernels.changed_share),
+        speedup=latency.speedup.value,
+        speedup_ci=(latency.speedup.low, latency.speedup.high),
+        size_ratio=models["int8"].bytes / models["dense"].bytes,
+        gates=gates,
+        threads=config.threads,
+        pinned_cores=latency.pinned_cores,
+        machine=machine,
+    )
+
+
+def _logits(
+    predictions: Predictions, model: Candidate, classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = np.load(predictions.logits.path)
+    if logits.shape[1] != len(classes):
+        raise GraphError(
+            f"{model.file.path} tells {logits.shape[1]} classes apart, but the data has "
+            f"{len(classes)}."
+        )
+    return logits
+
+
+def _model_report(model: Candidate, measured: Accuracy, timing: Timing) -> ModelReport:
+    return ModelReport(
+        path=str(model.file.path),
+        bytes=model.file.path.stat().st_size,
+        parameters=model.parameters,
+        macs=model.macs,
+        top1=measured.top1,
+        correct=measured.correct,
+        total=measured.total,
+        p50_ms=timing.p50_ms,
+        p90_ms=timing.p90_ms,
+        runs=timing.runs,
+    )

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+
+from exporter.report.markdown import markdown
+from exporter.report.model import NotMeasured
+from tests.sample_report import SAMPLE
+
+
+def headings(text: str) -> list[str]:
+    return [line[3:] for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_a_full_report_has_every_section() -> None:
+    assert headings(markdown(SAMPLE)) == [
+        "Gates",
+        "Accuracy",
+        "Speed",
+        "Pruning",
+        "Quantization",
+        "Machine",
+        "Stages",
+        "Recipe",
+    ]
+
+
+def test_sections_without_content_are_left_out() -> None:
+    bare = dataclasses.replace(SAMPLE, pruning=None, quantization=None, stages=(), recipe={})
+
+    assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Machine"]
+
+
+def test_every_table_is_well_formed() -> None:
+    lines = markdown(SAMPLE).splitlines()
+
+    tables = [line for line in lines if line.startswith("|")]
+    starts = [index for index, line in enumerate(lines) if line.startswith("| ---")]
+    assert len(starts) == 4
+    for start in starts:
+        width = lines[start].count(" | ")
+        end = start
+        while end < len(lines) and lines[end].startswith("|"):
+            assert lines[end].count(" | ") == width
+            end += 1
+        assert lines[start - 2] == ""
+    assert "| file size | 1.28 MB | 512.0 kB | 141.0 kB |" in tables
+    assert "| block1.conv | 128 | 80 |" in tables
+    assert "| train | 41.0 | no |" in tables
+
+
+def test_the_recipe_can_be_read_as_toml() -> None:
+    text = markdown(SAMPLE)
+
+    block = text.split("```toml\n")[1].split("```")[0]
+
+    assert tomllib.loads(block) == {
+        "target": "cpu-int8",
+        "train": {"model": "edge-vgg", "epochs": 0},
+    }
+
+
+def test_names_cannot_break_a_table() -> None:
+    pruning = SAMPLE.pruning
+    assert pruning is not None
+    layer = dataclasses.replace(pruning.layers[0], layer="a|b")
+
+    text = markdown(
+        dataclasses.replace(SAMPLE, pruning=dataclasses.replace(pruning, layers=(layer,)))
+    )
+
+    assert "| a\\|b | 64 | 48 |" in text
+
+
+def test_what_was_not_measured_says_why() -> None:
+    report = dataclasses.replace(SAMPLE, pinned_cores=NotMeasured(not_measured="no such call"))
+
+    text = markdown(report)
+
+    assert "not pinned to cores (no such call)" in text
+    assert "frequency governor: unknown (this system has no cpufreq)" in text
+
+
+def test_a_failed_report_says_so_and_what_to_try() -> None:
+    gates = (SAMPLE.gates[0], dataclasses.replace(SAMPLE.gates[1], limit=7.0, passed=False))
+
+    text = markdown(dataclasses.replace(SAMPLE, passed=False, bundle=None, gates=gates))
+
+    assert "**Failed.**" in text
+    assert "- Or accept the speed: --min-speedup 6.4." in text
+    assert "| min-speedup | 6.42x faster, at least 7x is wanted | no |" in text

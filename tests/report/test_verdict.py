@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from exporter.report.model import BuildReport, Gate, KernelGap, NotMeasured
+from exporter.report.verdict import advice, outcome, size, times, verdict
+from tests.sample_report import SAMPLE
+
+
+def failed(
+    name: str,
+    *,
+    dense: float = 95.0,
+    small: float | None = 95.0,
+    int8: float = 95.0,
+    **changes: object,
+) -> BuildReport:
+    """The sample with the given top-1 and one gate that was not met."""
+    models = SAMPLE.models
+    drop = dense - int8
+    points = name == "max-drop"
+    gate = Gate(
+        name=name,
+        limit=1.0 if points else 1.2,
+        unit="points" if points else "times",
+        measured=drop if points else 1.07,
+        passed=False,
+    )
+    report = dataclasses.replace(
+        SAMPLE,
+        passed=False,
+        bundle=None,
+        gates=(gate,),
+        drop_points=drop,
+        models=dataclasses.replace(
+            models,
+            dense=dataclasses.replace(models.dense, top1=dense),
+            small=None if small is None else dataclasses.replace(SAMPLE.models.int8, top1=small),
+            int8=dataclasses.replace(models.int8, top1=int8),
+        ),
+    )
+    return dataclasses.replace(report, **changes)  # type: ignore[arg-type]
+
+
+def options_in(report: BuildReport) -> set[str]:
+    return set(re.findall(r"--[a-z0-9-]+", " ".join(advice(report))))
+
+
+def test_verdict_of_the_sample() -> None:
+    assert verdict(SAMPLE) == (
+        "6.42x faster (95 % CI 6.39 to 6.44), 9.11x smaller, 0.28 points less accurate "
+        "(3 of 360 predictions changed)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"speedup": 0.8}, "0.80x the speed"),
+        ({"speedup": 12.34}, "12.3x faster"),
+        ({"size_ratio": 1.5}, "1.50x larger"),
+        ({"drop_points": 0.0}, "equally accurate"),
+        ({"drop_points": -0.5}, "0.50 points more accurate"),
+    ],
+)
+def test_verdict_names_losses_and_gains(change: dict[str, float], part: str) -> None:
+    assert part in verdict(dataclasses.replace(SAMPLE, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit", "measured", "text"),
+    [
+        ("points", 1.0, 1.5, "1.50 points lost, a loss of 1 is allowed"),
+        ("points", 0.25, -0.3, "0.30 points gained, a loss of 0.25 is allowed"),
+        ("times", 1.2, 0.9, "0.90x the speed, at least 1.2x is wanted"),
+        ("times", 1.2, 3.0, "3.00x faster, at least 1.2x is wanted"),
+    ],
+)
+def test_outcome(unit: str, limit: float, measured: float, text: str) -> None:
+    gate = Gate(name="any", limit=limit, unit=unit, measured=measured, passed=True)
+
+    assert outcome(gate) == text
+
+
+def test_outcome_of_what_was_not_measured() -> None:
+    missing = NotMeasured(not_measured="no clock")
+    gate = Gate(name="any", limit=1.0, unit="times", measured=missing, passed=False)
+
+    assert outcome(gate) == "not measured: no clock"
+
+
+def test_no_advice_where_nothing_failed() -> None:
+    assert advice(SAMPLE) == ()
+
+
+@pytest.mark.parametrize(
+    ("report", "options"),
+    [
+        pytest.param(
+            failed("max-drop", small=92.0, int8=92.0),
+            {"--prune", "--finetune-epochs", "--max-drop"},
+            id="lost by pruning",
+        ),
+        pytest.param(
+            failed("max-drop", small=95.0, int8=92.0),
+            {"--method", "--calibration-images", "--max-drop"},
+            id="lost by quantizing",
+        ),
+        pytest.param(
+            failed("max-drop", small=None, int8=92.0),
+            {"--method", "--calibration-images", "--max-drop"},
+            id="nothing was pruned",
+        ),
+        pytest.param(
+            failed(
+                "max-drop", int8=92.0, kernel_gap=KernelGap(drop_points=2.9, changed_share=0.04)
+            ),
+            {"--target", "--max-drop"},
+            id="lost by this CPU's kernels",
+        ),
+        pytest.param(
+            failed("min-speedup", speedup_ci=(1.06, 1.08)),
+            {"--prune", "--min-speedup"},
+            id="too slow",
+        ),
+        pytest.param(
+            failed("min-speedup", speedup_ci=(0.9, 1.3)),
+            {"--prune", "--min-speedup", "--timing-seconds"},
+            id="too slow, or not: the interval holds the limit",
+        ),
+    ],
+)
+def test_advice_follows_the_cause(report: BuildReport, options: set[str]) -> None:
+    assert options_in(report) == options
+
+
+def test_advice_offers_limits_that_would_pass() -> None:
+    assert advice(failed("max-drop", int8=92.77))[-1].endswith("--max-drop 2.3.")
+    assert advice(failed("min-speedup"))[-1].endswith("--min-speedup 1.")
+
+
+@pytest.mark.parametrize(
+    ("found", "mentioned"),
+    [
+        (("avx2", "avx512f"), True),
+        (("avx2", "avx_vnni"), False),
+        (("asimd", "asimddp"), False),
+        (NotMeasured(not_measured="unknown"), False),
+    ],
+)
+def test_a_cpu_without_int8_dot_products_is_named(
+    found: tuple[str, ...] | NotMeasured, mentioned: bool
+) -> None:
+    machine = dataclasses.replace(SAMPLE.machine, instruction_sets=found)
+
+    tips = " ".join(advice(failed("min-speedup", machine=machine)))
+
+    assert ("no int8 dot product" in tips) is mentioned
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(999, "999 B"), (1000, "1.0 kB"), (999_900, "999.9 kB"), (2.5e6, "2.50 MB")]
+)
+def test_size(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(4.128, "4.13"), (9.99, "9.99"), (41.26, "41.3")])
+def test_times(value: float, text: str) -> None:
+    assert times(value) == text

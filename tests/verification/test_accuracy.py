@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.report.model import Flips, WorstClass
+from exporter.verification.accuracy import Accuracy, accuracy, compare, worst_class
+
+
+def logits_of(predicted: Sequence[int], classes: int = 3) -> NDArray[np.float32]:
+    return np.eye(classes, dtype=np.float32)[list(predicted)] * 5 - 2
+
+
+LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2], np.int64)
+BEFORE = logits_of([0, 0, 0, 1, 1, 1, 0, 2, 2, 0])  # right: 3 + 2 + 2
+AFTER = logits_of([0, 0, 1, 2, 1, 1, 1, 0, 0, 0])  # right: 2 + 3 + 0
+
+
+def test_accuracy_is_in_percent() -> None:
+    assert accuracy(BEFORE, LABELS) == Accuracy(correct=7, total=10, top1=70.0)
+
+
+def test_comparison_counts_flips_by_direction() -> None:
+    result = compare(BEFORE, AFTER, LABELS)
+
+    assert result.drop_points == 20.0
+    # changed: 2 (right to wrong), 3 (wrong to wrong), 6 (wrong to right), 7 and 8 (right to wrong)
+    assert result.flips == Flips(right_to_wrong=3, wrong_to_right=1, wrong_to_wrong=1)
+    assert (result.changed, result.changed_share) == (5, 0.5)
+
+
+def test_comparison_with_itself_changes_nothing() -> None:
+    result = compare(BEFORE, BEFORE, LABELS)
+
+    assert (result.drop_points, result.changed) == (0.0, 0)
+    assert result.flips == Flips(right_to_wrong=0, wrong_to_right=0, wrong_to_wrong=0)
+
+
+def test_a_gain_is_a_negative_drop() -> None:
+    assert compare(AFTER, BEFORE, LABELS).drop_points == -20.0
+
+
+def test_interval_is_that_of_agresti_and_min() -> None:
+    low, high = compare(BEFORE, AFTER, LABELS).drop_ci
+
+    # 3 lost and 1 gained of 10 become 3.5 and 1.5 of 12
+    spread = 1.959964 * math.sqrt(5 - 2**2 / 12) / 12
+    assert low == pytest.approx(100 * (2 / 12 - spread), abs=1e-4)
+    assert high == pytest.approx(100 * (2 / 12 + spread), abs=1e-4)
+
+
+def test_interval_covers_the_true_drop_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    lost, gained, total, trials = 0.04, 0.02, 400, 1000
+    labels = np.zeros(total, np.int64)
+    covered = 0
+    for _ in range(trials):
+        case = rng.choice(3, size=total, p=[lost, gained, 1 - lost - gained])
+        before = logits_of(np.where(case == 1, 1, 0).tolist())
+        after = logits_of(np.where(case == 0, 1, 0).tolist())
+        low, high = compare(before, after, labels).drop_ci
+        covered += low <= 100 * (lost - gained) <= high
+    assert 0.93 <= covered / trials <= 0.98
+
+
+@pytest.mark.parametrize(("lost", "total"), [(3, 1000), (1, 1000), (7, 700), (23, 10000)])
+def test_a_drop_is_the_float_that_a_person_would_type(lost: int, total: int) -> None:
+    labels = np.zeros(total, np.int64)
+    before = logits_of([0] * total)
+    after = logits_of([1] * lost + [0] * (total - lost))
+
+    drop = compare(before, after, labels).drop_points
+
+    assert drop == float(f"{100 * lost / total:.12g}")
+
+
+def test_worst_class_is_the_largest_drop() -> None:
+    worst = worst_class(BEFORE, AFTER, LABELS, ("ant", "bee", "cat"))
+
+    assert worst.name == "cat"
+    assert worst.before == pytest.approx(200 / 3)
+    assert (worst.after, worst.count) == (0.0, 3)
+    assert worst.drop_points == pytest.approx(200 / 3)
+
+
+def test_worst_class_skips_classes_without_images() -> None:
+    labels = np.array([1, 1, 3, 3], np.int64)
+    before, after = logits_of([1, 1, 3, 3], 4), logits_of([1, 1, 3, 0], 4)
+
+    worst = worst_class(before, after, labels, ("a", "b", "c", "d"))
+
+    assert worst == WorstClass(name="d", before=100.0, after=50.0, drop_points=50.0, count=2)
+
+
+def test_worst_class_may_have_gained() -> None:
+    labels = np.array([0, 1], np.int64)
+
+    worst = worst_class(logits_of([1, 0]), logits_of([0, 1]), labels, ("a", "b", "c"))
+
+    assert (worst.name, worst.drop_points) == ("a", -100.0)

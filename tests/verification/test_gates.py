@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from exporter.config import VerifyConfig
+from exporter.report.model import Gate, NotMeasured
+from exporter.verification.gates import check_gates
+
+CONFIG = VerifyConfig(max_drop=0.3, min_speedup=1.2)
+
+
+def gates(drop: float | NotMeasured = 0.0, speedup: float | NotMeasured = 2.0) -> dict[str, Gate]:
+    return {gate.name: gate for gate in check_gates(CONFIG, drop, speedup)}
+
+
+@pytest.mark.parametrize(
+    ("drop", "passed"),
+    [
+        (-5.0, True),
+        (0.0, True),
+        (math.nextafter(0.3, 0), True),
+        (100 * 3 / 1000, True),
+        (0.3, True),
+        (math.nextafter(0.3, 1), False),
+        (100 * 4 / 1000, False),
+        (100.0, False),
+    ],
+)
+def test_max_drop(drop: float, passed: bool) -> None:
+    assert gates(drop=drop)["max-drop"] == Gate(
+        name="max-drop", limit=0.3, unit="points", measured=drop, passed=passed
+    )
+
+
+@pytest.mark.parametrize(
+    ("speedup", "passed"),
+    [
+        (0.5, False),
+        (math.nextafter(1.2, 0), False),
+        (1.2, True),
+        (math.nextafter(1.2, 2), True),
+        (40.0, True),
+    ],
+)
+def test_min_speedup(speedup: float, passed: bool) -> None:
+    assert gates(speedup=speedup)["min-speedup"] == Gate(
+        name="min-speedup", limit=1.2, unit="times", measured=speedup, passed=passed
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_never_passes(value: float) -> None:
+    result = gates(drop=value, speedup=value)
+
+    assert [gate.passed for gate in result.values()] == [False, False]
+    assert result["max-drop"].measured == NotMeasured(not_measured=f"the measurement gave {value}")
+
+
+def test_what_was_not_measured_never_passes() -> None:
+    missing = NotMeasured(not_measured="no clock")
+
+    result = gates(drop=missing, speedup=missing)
+
+    assert [gate.passed for gate in result.values()] == [False, False]
+    assert result["min-speedup"].measured == missing

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from exporter.artifacts import Artifact, Cache
+from exporter.config import VerifyConfig
+from exporter.data.splits import Splits
+from exporter.errors import GraphError
+from exporter.report.json import dumps
+from exporter.report.model import BuildReport, Flips, KernelGap
+from exporter.report.schema import SCHEMA_FILE
+from exporter.verification import verify as module
+from exporter.verification.latency import measure_latency
+from exporter.verification.verify import Candidate, verify
+from tests.verification.linear_model import RIGHT, linear_model, qdq_model
+
+QUICK = VerifyConfig(timing_seconds=0.1, max_drop=1.0, min_speedup=0.0)
+
+
+def candidate(file: Artifact) -> Candidate:
+    return Candidate(file=file, parameters=9, macs=1200)
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Candidate:
+    return candidate(linear_model(tmp_path / "dense.onnx", RIGHT))
+
+
+@pytest.fixture
+def int8(tmp_path: Path) -> Candidate:
+    return candidate(qdq_model(tmp_path / "int8.onnx"))
+
+
+def run(
+    tmp_path: Path,
+    splits: Splits,
+    dense: Candidate,
+    int8: Candidate,
+    small: Candidate | None = None,
+    config: VerifyConfig = QUICK,
+) -> BuildReport:
+    cache = Cache(tmp_path / "cache")
+    classes = splits.contract.classes
+    return verify(config, cache, "cpu-int8", dense, small, int8, splits.test, classes)
+
+
+def test_an_int8_model_as_good_as_its_float_model_passes(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
+) -> None:
+    report = run(tmp_path, splits, dense, int8)
+
+    assert report.passed
+    assert report.target == "cpu-int8"
+    assert report.models.small is None
+    assert report.bundle is None
+    for model, given in ((report.models.dense, dense), (report.models.int8, int8)):
+        assert model.path == str(given.file.path)
+        assert model.bytes == given.file.path.stat().st_size
+        assert (model.correct, model.total, model.top1) == (30, 30, 100.0)
+        assert (model.parameters, model.macs) == (9, 1200)
+        assert 0 < model.p50_ms <= model.p90_ms
+    assert report.drop_points == 0.0
+    assert report.flips == Flips(right_to_wrong=0, wrong_to_right=0, wrong_to_wrong=0)
+    assert report.kernel_gap == KernelGap(drop_points=0.0, changed_share=0.0)
+    assert report.size_ratio == report.models.int8.bytes / report.models.dense.bytes
+    assert report.speedup_ci[0] <= report.speedup <= report.speedup_ci[1]
+    assert [gate.measured for gate in report.gates] == [report.drop_points, report.speedup]
+
+
+def test_a_model_that_lost_a_class_fails_and_the_class_is_named(
+    tmp_path: Path, splits: Splits, dense: Candidate
+) -> None:
+    confused = RIGHT[:, [0, 2, 1]]  # green and red change places
+    confused[:, 2] = 0.0  # and what was red is never very likely
+    int8 = candidate(linear_model(tmp_path / "int8.onnx", confused))
+
+    report = run(tmp_path, splits, dense, int8)
+
+    assert not report.passed
+    assert [(gate.name, gate.passed) for gate in report.gates] == [
+        ("max-drop", False),
+        ("min-speedup", True),
+    ]
+    assert report.drop_points == 100 * (30 - report.models.int8.correct) / 30 > 1.0
+    assert report.worst_class.drop_points > 0
+    assert report.flips.right_to_wrong == 30 - report.models.int8.correct
+
+
+def test_a_model_that_is_too_slow_fails(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
+) -> None:
+    config = dataclasses.replace(QUICK, min_speedup=1e6)
+
+    report = run(tmp_path, splits, dense, int8, config=config)
+
+    assert not report.passed
+    assert [gate.passed for gate in report.gates] == [True, False]
+
+
+def test_accuracy_comes_from_the_cache_and_times_never_do(
+    tmp_path: Path,
+    splits: Splits,
+    dense: Candidate,
+    int8: Candidate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed: list[object] = []
+    measure = measure_latency
+
+    def spy(*args, **options):  # type: ignore[no-untyped-def]
+        timed.append(args)
+        return measure(*args, **options)
+
+    monkeypatch.setattr(module, "measure_latency", spy)
+    cached = []
+    for _ in range(2):
+        cache = Cache(tmp_path / "cache")
+        verify(QUICK, cache, "cpu-int8", dense, None, int8, splits.test, splits.contract.classes)
+        cached.append([(stage.name, stage.cached) for stage in cache.runs])
+
+    names = ["predict", "predict", "predict-in-float"]
+    assert cached == [[(name, False) for name in names], [(name, True) for name in names]]
+    assert len(timed) == 2
+
+
+def test_a_real_report_fits_the_shipped_schema(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
+) -> None:
+    document = json.loads(dumps(run(tmp_path, splits, dense, int8, small=dense)))
+
+    jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
+    assert document["models"]["small"]["top1"] == 100.0
+
+
+def test_a_model_with_other_classes_is_refused(
+    tmp_path: Path, splits: Splits, dense: Candidate
+) -> None:
+    int8 = candidate(linear_model(tmp_path / "four.onnx", np.ones((3, 4), np.float32)))
+
+    with pytest.raises(GraphError, match=r"four\.onnx tells 4 classes apart, but the data has 3"):
+        run(tmp_path, splits, dense, int8)
