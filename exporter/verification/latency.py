@@ -87,7 +87,8 @@ def measure_latency(
         GraphError: a file does not load or breaks the contract.
     """
     feed = {INPUT_NAME: np.ascontiguousarray(image[np.newaxis])}
-    # A pool that goes on spinning after its run would take the cores of the next model.
+    # With several threads, a pool goes on spinning for milliseconds after its run and would take
+    # the cores of the next model. Stopping it makes every run pay for waking its threads.
     settings = {"session.force_spinning_stop": "1"}
     rng = np.random.default_rng(0)
     with pinned(config.threads) as cores:  # the sessions' threads inherit the cores
