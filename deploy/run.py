@@ -211,10 +211,12 @@ def _is_sound(manifest: dict[str, Any]) -> bool:
     texts = [manifest["model"], manifest["target"], manifest["tools"]["onnxruntime"]]
     texts += [contract["name"], manifest["output"]["name"]]
     texts += manifest["classes"] + manifest["isas"] + [file["sha256"] for file in files.values()]
-    numbers = [contract["height"], contract["width"], *(file["bytes"] for file in files.values())]
+    sides = [contract["height"], contract["width"]]
+    sizes = [file["bytes"] for file in files.values()]
     return (
         all(isinstance(text, str) for text in texts)
-        and all(isinstance(number, int) and number > 0 for number in numbers)
+        and all(isinstance(number, int) for number in sides + sizes)
+        and min(sides) > 0
         and contract["resize"] in ("crop", "stretch")
         and float(manifest["golden"]["tolerance"]) >= 0
         and all(Path(name).name == name for name in files)  # nothing outside the folder

@@ -164,6 +164,12 @@ def test_all_damages_are_named_at_once_and_json_says_so_too(copy: Path) -> None:
     assert document["golden"] is None
 
 
+def test_an_empty_file_is_a_file(copy: Path) -> None:
+    (copy / "recipe.toml").write_bytes(b"")
+    edit_manifest(copy)
+    assert run("--no-latency", folder=copy).returncode == 0
+
+
 def test_a_manifest_cannot_point_outside_its_folder(copy: Path) -> None:
     (copy.parent / "secret").write_text("s")
     manifest = json.loads((copy / "manifest.json").read_bytes())
