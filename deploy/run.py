@@ -472,7 +472,7 @@ def decode(path: Path) -> Pixels:
         if data.startswith(magic):
             try:
                 pixels = reader(data)
-            except (ValueError, LookupError, EOFError, struct.error, zlib.error) as error:
+            except Exception as error:  # damaged files make readers raise many kinds
                 raise Problem(f"{path} is not a readable {kind} file: {error}", REFUSED) from error
             return _with_pillow(path, data) if pixels is None else np.ascontiguousarray(pixels)
     return _with_pillow(path, data)

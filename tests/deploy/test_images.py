@@ -210,6 +210,7 @@ BAD_FILES = {
     "float.npy": b"",
     "flat.npy": b"",
     "object.npy": b"",
+    "header.npy": b"\x93NUMPY\x01\x00\x04\x00{'(\n",
     "cut.jpg": b"",
     "word.txt": b"hello",
     "nothing": b"",
