@@ -143,6 +143,14 @@ def test_fewer_bins_than_levels_clip_nothing() -> None:
     assert kullback_leibler_threshold(seen, levels=256) == 8.0
 
 
+@pytest.mark.parametrize("low", [-0.7351, -1.3333, -2.9])
+def test_a_range_that_is_not_clipped_reaches_exactly_what_was_seen(low: float) -> None:
+    seen = Histogram(low, 3.0)
+    seen.counts[:] = 100
+
+    assert kullback_leibler_threshold(seen, levels=256) == 3.0
+
+
 def test_both_sides_share_a_threshold_and_keep_their_own_end() -> None:
     random = np.random.default_rng(9)
     values = random.standard_t(3, 200_000).astype(np.float32)
