@@ -8,7 +8,7 @@ Layout of the graph::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exporter.artifacts import Artifact
 from exporter.contract import InputContract
@@ -24,5 +24,5 @@ class OnnxModel:
     """Elements of the weights and biases of Conv, Gemm and MatMul (batch-norm is folded in)."""
     macs: int
     """Multiply-accumulates of one image."""
-    parity: float
+    parity: float = field(compare=False)
     """Largest |torch - ONNX| logit on a probe batch, relative to the largest |logit|."""

@@ -1,0 +1,109 @@
+"""Between the network's own input and raw pixels.
+
+The core of a model takes ``normalized``, float32 [N, C, H, W]. In front of it, the shipped form has
+two nodes::
+
+    image (uint8 [N, H, W, C]) -> Transpose -> image_nchw -> DequantizeLinear -> normalized
+
+DequantizeLinear computes ``(pixel - zero_point) * scale``, which is the training's normalisation.
+In a quantized model it is the very DequantizeLinear that integer kernels absorb: the first
+convolution then reads the raw bytes, and the Transpose fits ONNX Runtime's channels-last kernels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from exporter.contract import INPUT_NAME, InputContract
+from exporter.errors import GraphError
+from exporter.graph.wiring import Wiring, replace_nodes
+
+NORMALIZED = "normalized"
+NCHW = "image_nchw"
+SCALE = "normalized_scale"
+ZERO_POINT = "normalized_zero_point"
+BATCH = "N"
+
+
+def attach_image(model: ModelProto, contract: InputContract) -> None:
+    """Put the raw-bytes input in front of a float core."""
+    network = list(model.graph.node)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(contract.scale, np.float32), SCALE),
+            numpy_helper.from_array(np.array(contract.zero_point, np.uint8), ZERO_POINT),
+        ]
+    )
+    normalize = helper.make_node(
+        "DequantizeLinear", [NCHW, SCALE, ZERO_POINT], [NORMALIZED], "normalize"
+    )
+    replace_nodes(model, [_to_nchw(), normalize, *network])
+    _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
+
+
+def detach_image(model: ModelProto, contract: InputContract) -> None:
+    """Undo ``attach_image``: leave the float core; raises GraphError on any other input side."""
+    wiring = Wiring.of(model.graph)
+    normalize = wiring.producer.get(NORMALIZED)
+    transpose = wiring.producer.get(NCHW)
+    if (
+        normalize is None
+        or transpose is None
+        or [normalize.op_type, *normalize.input[:1]] != ["DequantizeLinear", NCHW]
+        or [transpose.op_type, *transpose.input] != ["Transpose", INPUT_NAME]
+    ):
+        raise GraphError(
+            f"The model does not start with {INPUT_NAME} -> Transpose -> DequantizeLinear -> "
+            f"{NORMALIZED}. Export it with this tool."
+        )
+    dropped = (normalize.name, transpose.name)
+    replace_nodes(model, [node for node in model.graph.node if node.name not in dropped])
+    shape = [BATCH, contract.channels, contract.height, contract.width]
+    _set_input(model, helper.make_tensor_value_info(NORMALIZED, TensorProto.FLOAT, shape))
+
+
+def attach_image_to_quantized(model: ModelProto, contract: InputContract) -> None:
+    """Feed raw bytes into a quantized core in place of its first QuantizeLinear.
+
+    The outputs stay the same to the bit, because quantizing the normalised pixels gives the pixels
+    back: the core must quantize its input with the contract's scale and zero point.
+
+    Raises:
+        GraphError: it does not, or something else reads the float input.
+    """
+    wiring = Wiring.of(model.graph)
+    quantize = wiring.only_reader(NORMALIZED)
+    if quantize is None or quantize.op_type != "QuantizeLinear":
+        names = ", ".join(node.name for node in wiring.readers.get(NORMALIZED, []))
+        raise GraphError(f"The pixels are not quantized once and first; they are read by {names}.")
+    scale, zero_point = (wiring.values(name) for name in quantize.input[1:3])
+    expected = np.array(contract.scale, np.float32), np.array(contract.zero_point, np.uint8)
+    if scale != expected[0] or zero_point != expected[1]:
+        raise GraphError(
+            f"The pixels are quantized with scale {scale} and zero point {zero_point}, but the "
+            f"input contract has {contract.scale} and {contract.zero_point}."
+        )
+    quantized = quantize.output[0]
+    network = [node for node in model.graph.node if node.name != quantize.name]
+    for node in network:
+        for index, name in enumerate(node.input):
+            if name == quantized:
+                node.input[index] = NCHW
+    replace_nodes(model, [_to_nchw(), *network])
+    _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
+
+
+def _to_nchw() -> NodeProto:
+    return helper.make_node("Transpose", [INPUT_NAME], [NCHW], "to_nchw", perm=[0, 3, 1, 2])
+
+
+def _nhwc(contract: InputContract) -> list[str | int]:
+    return [BATCH, contract.height, contract.width, contract.channels]
+
+
+def _set_input(model: ModelProto, info: ValueInfoProto) -> None:
+    del model.graph.input[:]
+    model.graph.input.extend([info])
+    # Types of inner tensors were inferred for the other input side.
+    del model.graph.value_info[:]

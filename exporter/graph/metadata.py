@@ -1,0 +1,84 @@
+"""What a shipped file says about itself, in the ``metadata_props`` of the model.
+
+Four entries, each a JSON document: ``classes``, ``input``, ``tools`` (versions) and ``digests``
+(sha256 of what the file was made from). No times, no paths, fixed order: the same build gives the
+same bytes. Any ONNX tool can read them; ONNX Runtime as ``session.get_modelmeta()``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from onnx import ModelProto, helper
+from pydantic import TypeAdapter, ValidationError
+
+from exporter.contract import InputContract
+from exporter.errors import GraphError
+
+CLASSES = "classes"
+INPUT = "input"
+TOOLS = "tools"
+DIGESTS = "digests"
+FIXED = {"layout": "NHWC", "type": "uint8"}
+"""The part of the input that is the same in every file; written for other readers."""
+
+
+def write_metadata(
+    model: ModelProto,
+    contract: InputContract,
+    *,
+    tools: Mapping[str, str],
+    digests: Mapping[str, str],
+) -> None:
+    """Replace the metadata of ``model``."""
+    described = dataclasses.asdict(contract)
+    classes = described.pop("classes")
+    entries = {
+        CLASSES: classes,
+        INPUT: described | FIXED,
+        TOOLS: dict(tools),
+        DIGESTS: dict(digests),
+    }
+    helper.set_model_props(
+        model,
+        {
+            key: json.dumps(value, sort_keys=True, ensure_ascii=False)
+            for key, value in entries.items()
+        },
+    )
+
+
+def read_metadata(model: ModelProto) -> dict[str, str]:
+    """Return all metadata of ``model`` as it stands there, whoever wrote it."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_contract(model: ModelProto) -> InputContract:
+    """Return the input contract that ``write_metadata`` stored; raises GraphError without one."""
+    entries = read_metadata(model)
+    if CLASSES not in entries or INPUT not in entries:
+        raise GraphError("has no input contract in its metadata; it was not made by this tool.")
+    try:
+        described = json.loads(entries[INPUT])
+        fields = {key: value for key, value in described.items() if key not in FIXED}
+        return TypeAdapter(InputContract).validate_python(
+            fields | {CLASSES: json.loads(entries[CLASSES])}
+        )
+    except (ValueError, AttributeError, TypeError, ValidationError) as error:
+        raise GraphError("has a damaged input contract in its metadata.") from error
+
+
+def read_tools(model: ModelProto) -> dict[str, str]:
+    """Return the tool versions of ``model``, empty if it names none."""
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(read_metadata(model).get(TOOLS, "{}"))
+    except ValidationError:
+        return {}
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of ``packages`` by name."""
+    return {name: version(name) for name in packages}

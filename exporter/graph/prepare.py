@@ -1,0 +1,61 @@
+"""ONNX Runtime's own preparation for quantization, run where its failures are noticed.
+
+It folds what is left to fold (padding and batch-norm into convolutions, MatMul and Add into Gemm)
+and writes down the type of every tensor, which the quantizer relies on. It is run on export, so
+that calibration measures the very tensors that are quantized later, and again before quantizing,
+where it finds nothing left to fold.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from exporter.errors import GraphError
+
+
+def prepare(model: ModelProto) -> ModelProto:
+    """Return ``model`` with constants folded and types inferred; names are kept.
+
+    Raises:
+        GraphError: ONNX Runtime cannot load or optimize the model.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    # A failed optimization is logged and the model saved without it: a quiet loss of speed.
+    logger = logging.getLogger("onnxruntime.quantization.shape_inference")
+    errors = _Errors()
+    logger.addHandler(errors)
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
+            path = Path(folder) / "prepared.onnx"
+            # Symbolic shape inference is for transformers; onnx's own covers convolutional nets.
+            quant_pre_process(model, path, skip_symbolic_shape=True)
+            prepared = onnx.load(path)
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        raise GraphError(f"ONNX Runtime cannot prepare the model: {_one_line(error)}") from error
+    finally:
+        logger.removeHandler(errors)
+        logger.propagate = propagates
+    if errors.messages:
+        raise GraphError(f"ONNX Runtime cannot prepare the model: {errors.messages[0]}")
+    return prepared
+
+
+class _Errors(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = record.exc_info[1] if record.exc_info else None
+        self.messages.append(_one_line(cause or record.getMessage()))
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
