@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx import ModelProto, helper
+from onnx import AttributeProto, ModelProto, helper
 
 OPSET = 18
 """The oldest that torch's exporter writes; ONNX Runtime fuses 18 to 25 alike."""
@@ -43,7 +43,9 @@ def canonicalize(model: ModelProto) -> None:
         noted.doc_string = ""
     for node in graph.node:
         attributes = sorted(node.attribute, key=lambda entry: entry.name)
-        copies = [helper.make_attribute(a.name, helper.get_attribute_value(a)) for a in attributes]
+        copies = [AttributeProto.FromString(entry.SerializeToString()) for entry in attributes]
+        for copy in copies:
+            copy.doc_string = ""
         del node.attribute[:]
         node.attribute.extend(copies)
     del graph.value_info[:]

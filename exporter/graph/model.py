@@ -9,14 +9,16 @@ Layout of the graph::
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from exporter.artifacts import Artifact
 from exporter.contract import InputContract
+from exporter.errors import GraphError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxModel:
-    """A float model, dense or small. One file, opset 18, standard operators, any batch size."""
+    """A model file, dense or small. Standard operators, any batch size."""
 
     file: Artifact
     contract: InputContract
@@ -24,5 +26,33 @@ class OnnxModel:
     """Elements of the weights and biases of Conv, Gemm and MatMul (batch-norm is folded in)."""
     macs: int
     """Multiply-accumulates of one image."""
-    parity: float = field(compare=False)
-    """Largest |torch - ONNX| logit on a probe batch, relative to the largest |logit|."""
+    parity: float | None = field(default=None, compare=False)
+    """Largest |torch - ONNX| logit on a probe batch, relative to the largest |logit|.
+
+    None where it was not measured: for a file that was read, not exported.
+    """
+
+
+def read_onnx_model(path: Path) -> OnnxModel:
+    """Return the model in a file that this tool has written, float or quantized.
+
+    Raises:
+        GraphError: the file is missing, damaged, not allowed, or was made by something else.
+    """
+    from exporter.graph.checks import check_shippable
+    from exporter.graph.count import count_macs, count_parameters
+    from exporter.graph.limits import read_model
+    from exporter.graph.metadata import read_contract
+
+    model = read_model(path)
+    try:
+        contract = read_contract(model)
+        check_shippable(model, contract)
+    except GraphError as error:
+        raise GraphError(f"{path} {error}") from error
+    return OnnxModel(
+        file=Artifact.of(path),
+        contract=contract,
+        parameters=count_parameters(model),
+        macs=count_macs(model),
+    )

@@ -1,0 +1,63 @@
+"""What must be true of every ONNX file that this tool writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onnx import ModelProto, TensorProto, ValueInfoProto
+
+from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
+from exporter.errors import GraphError
+from exporter.graph.limits import check_limits
+
+
+def check_shippable(model: ModelProto, contract: InputContract) -> None:
+    """Raise GraphError, worded to follow the file's name, unless ``model`` keeps the contract and is made of standard operators.
+
+    Checked are: one file, onnx's checker, no operators outside the ONNX standard, no batch-norm
+    (it belongs folded into the convolution before it), raw bytes in, float logits out, a free batch
+    size on both sides.
+    """
+    check_limits(model)
+    for node in model.graph.node:
+        if node.domain:
+            raise GraphError(
+                f"uses {node.domain}.{node.op_type}, which only ONNX Runtime "
+                "knows; use layers that ONNX has operators for."
+            )
+        if node.op_type == "BatchNormalization":
+            raise GraphError(
+                f"has the batch-norm {node.name!r} that was not folded. Put it right behind a convolution, "
+                "with nothing in between and nothing else reading the convolution."
+            )
+    wanted_inputs = [
+        (
+            INPUT_NAME,
+            TensorProto.UINT8,
+            [None, contract.height, contract.width, contract.channels],
+        )
+    ]
+    wanted_outputs = [(OUTPUT_NAME, TensorProto.FLOAT, [None, len(contract.classes)])]
+    for side, found, wanted in (
+        ("inputs", _described(model.graph.input), wanted_inputs),
+        ("outputs", _described(model.graph.output), wanted_outputs),
+    ):
+        if found != wanted:
+            raise GraphError(
+                f"has the {side} {found}, but must have {wanted} "
+                "(None: any number of images)."
+            )
+
+
+def _described(infos: Iterable[ValueInfoProto]) -> list[tuple[str, int, list[int | None]]]:
+    return [
+        (
+            info.name,
+            info.type.tensor_type.elem_type,
+            [
+                dim.dim_value if dim.HasField("dim_value") else None
+                for dim in info.type.tensor_type.shape.dim
+            ],
+        )
+        for info in infos
+    ]

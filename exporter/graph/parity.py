@@ -1,0 +1,53 @@
+"""Does an ONNX file compute what the torch network computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
+from exporter.errors import GraphError
+
+PROBE_IMAGES = 8
+PROBE_SEED = 0
+
+
+def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> float:
+    """Return the largest difference of a logit, relative to the largest |logit| of torch.
+
+    The probe is a batch of random pixels, and its first image alone: a file in which images of a
+    batch influence each other, or that fits one batch size, does not pass.
+
+    Args:
+        module: a network in eval mode, on normalised pixels.
+        contract: the file's input side.
+        path: the ONNX file.
+
+    Raises:
+        GraphError: ONNX Runtime cannot run the file on the probe.
+    """
+    import onnxruntime as ort
+
+    generator = np.random.default_rng(PROBE_SEED)
+    shape = (PROBE_IMAGES, contract.height, contract.width, contract.channels)
+    pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+    with torch.inference_mode():
+        normalized = (torch.from_numpy(pixels).float() - contract.zero_point) * contract.scale
+        expected = module(normalized.permute(0, 3, 1, 2).contiguous()).numpy()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # the probe is small, and sums keep their order
+    options.log_severity_level = 4  # failures are raised
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        batch, single = (
+            session.run([OUTPUT_NAME], {INPUT_NAME: images})[0] for images in (pixels, pixels[:1])
+        )
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        detail = " ".join(str(error).split())
+        raise GraphError(f"ONNX Runtime cannot run the exported file: {detail}") from error
+    difference = max(abs(batch - expected).max(), abs(single - expected[:1]).max())
+    largest = abs(expected).max()
+    return float(difference / largest) if largest > 0 else float(difference)
