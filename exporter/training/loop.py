@@ -20,6 +20,7 @@ from exporter.contract import InputContract
 from exporter.data.splits import Split
 from exporter.progress import track
 from exporter.training.augmentation import Augmentation, augment, normalise
+from exporter.training.memory import keep_freed_memory
 from exporter.training.optimizer import KernelAndRest
 
 WARM_UP = 0.15
@@ -118,6 +119,7 @@ def fit(
         constrain: called after every step, for instance to keep masked weights at zero.
         resume: folder for the state of a killed run.
     """
+    keep_freed_memory()
     device = device_for_training()
     _move(module, device).train()
     if teacher is not None:
