@@ -52,10 +52,11 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         config.verify,
         cache,
         target.name,
-        dense=_candidate("dense float", dense),
-        small=_candidate("pruned float", small) if pruned.rounds else None,
-        int8=_candidate("int8", int8),
+        dense=_candidate(dense),
+        small=_candidate(small) if pruned.rounds else None,
+        int8=_candidate(int8),
         data=data.test,
+        classes=data.contract.classes,
     )
     return _bundled(
         config,
@@ -77,8 +78,8 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
     )
 
 
-def _candidate(label: str, model: OnnxModel | QuantizedModel) -> Candidate:
-    return Candidate(label=label, file=model.file, parameters=model.parameters, macs=model.macs)
+def _candidate(model: OnnxModel | QuantizedModel) -> Candidate:
+    return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
 
 
 def _pruning_report(pruned: Pruned, dense: OnnxModel, small: OnnxModel) -> PruningReport:

@@ -112,26 +112,22 @@ def verify_files(
     """Compare finished files on the test images and on this machine's clock."""
     check_limits(config)
     find_target(target)
-    candidates = {
-        label: _candidate(label, path)
-        for label, path in (("dense float", dense), ("pruned float", small), ("int8", int8))
-        if path is not None
-    }
     splits = load_splits(cache, data)
     return verify(
         config,
         cache,
         target,
-        dense=candidates["dense float"],
-        small=candidates.get("pruned float"),
-        int8=candidates["int8"],
+        dense=_candidate(dense),
+        small=_candidate(small) if small else None,
+        int8=_candidate(int8),
         data=splits.test,
+        classes=splits.contract.classes,
     )
 
 
-def _candidate(label: str, path: Path) -> Candidate:
+def _candidate(path: Path) -> Candidate:
     model = read_onnx_model(path)
-    return Candidate(label=label, file=model.file, parameters=model.parameters, macs=model.macs)
+    return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
 
 
 def _loaded(folder: Path, kind: type[T]) -> T:
