@@ -88,7 +88,9 @@ SAMPLE = BuildReport(
     ),
     pruning=PruningReport(
         criterion="l2",
+        unit="channels",
         asked_share=0.4,
+        removed_share=0.375,
         layers=(
             LayerWidth(layer="stem", before=64, after=48),
             LayerWidth(layer="block1.conv", before=128, after=80),

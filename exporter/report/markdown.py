@@ -92,7 +92,10 @@ def _pruning(pruning: PruningReport) -> list[str]:
     return [
         "## Pruning",
         "",
-        f"- Criterion {pruning.criterion}, asked to remove {100 * pruning.asked_share:g} %.",
+        (
+            f"- Criterion {pruning.criterion}: {100 * pruning.removed_share:.1f} % of the "
+            f"{pruning.unit} removed, {100 * pruning.asked_share:g} % asked for."
+        ),
         (
             f"- Parameters {pruning.parameters_before:,} to {pruning.parameters_after:,}, "
             f"multiply-adds {pruning.macs_before:,} to {pruning.macs_after:,}."

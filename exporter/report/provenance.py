@@ -70,8 +70,12 @@ class PruningReport:
 
     criterion: str
     """Importance score."""
+    unit: str
+    """What was removed: channels or weights."""
     asked_share: float
     """Share that was asked to be removed, 0 to 1."""
+    removed_share: float
+    """Share that was removed, 0 to 1; widths are rounded to what the target's kernels like."""
     layers: tuple[LayerWidth, ...]
     """Widths before and after."""
     parameters_before: int
