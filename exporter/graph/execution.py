@@ -1,0 +1,135 @@
+"""What ONNX Runtime really executes for a file: integer kernels, and what stayed float.
+
+A QDQ file is written in float operators between QuantizeLinear and DequantizeLinear. Which of them
+become integer kernels is decided when a session loads, so the session's own optimized graph is
+read back. It names its types nowhere; they are followed from the inputs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from exporter.errors import GraphError
+from exporter.graph import optimize_file
+from exporter.graph.wiring import int_attribute
+
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+_INTEGERS = {TensorProto.INT8, TensorProto.UINT8}
+_INDICES = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+_RENAMED = re.compile(r"(_token_\d+)+$")
+"""What ONNX Runtime appends to the name of a node that it replaces."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Executed:
+    """One operator of the optimized graph."""
+
+    name: str
+    """The node's name in the file, where ONNX Runtime kept it."""
+    operator: str
+    integer: bool
+    """Whether it works on 8-bit data."""
+    feeds_integer: bool
+    """Whether an integer operator depends on its result."""
+
+
+def executed_graph(path: Path) -> ModelProto:
+    """Return the optimized graph of a file that nobody vouches for, made by a child process.
+
+    Raises:
+        GraphError: ONNX Runtime refuses the file, or it takes too much memory or time.
+    """
+    with tempfile.TemporaryDirectory(prefix="optimized-") as folder:
+        destination = Path(folder) / "optimized.onnx"
+        command = [sys.executable, optimize_file.__file__, str(path), str(destination)]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=10 * optimize_file.MAX_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GraphError(f"{path} keeps ONNX Runtime busy for too long.") from error
+        if done.returncode < 0:
+            raise GraphError(
+                f"{path} takes ONNX Runtime more than {optimize_file.MAX_SECONDS} seconds or "
+                f"{optimize_file.MAX_MEMORY // 2**30} GiB, or makes it crash "
+                f"(signal {-done.returncode})."
+            )
+        if done.returncode > 0:
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            raise GraphError(f"ONNX Runtime refuses {path}: {lines[-1]}")
+        return onnx.load(destination)
+
+
+def executed_operators(optimized: ModelProto) -> list[Executed]:
+    """Return the operators of an optimized graph in execution order, without shape arithmetic."""
+    types = {tensor.name: tensor.data_type for tensor in optimized.graph.initializer}
+    types |= {info.name: info.type.tensor_type.elem_type for info in optimized.graph.input}
+    integer: dict[int, bool] = {}
+    for index, node in enumerate(optimized.graph.node):
+        integer[index] = _is_integer(node, types)
+        types.update((name, _output_type(node, types)) for name in node.output)
+    feeding = _feeding_integers(optimized, integer)
+    return [
+        Executed(
+            name=_RENAMED.sub("", node.name),
+            operator=node.op_type,
+            integer=integer[index],
+            feeds_integer=index in feeding,
+        )
+        for index, node in enumerate(optimized.graph.node)
+        if types.get(node.output[0]) not in _INDICES
+    ]
+
+
+def _is_integer(node: NodeProto, types: dict[str, int]) -> bool:
+    if node.op_type in CONVERSIONS:
+        return False
+    if "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm", "DynamicQuant")):
+        return True
+    return bool(node.input) and types.get(node.input[0]) in _INTEGERS
+
+
+def _output_type(node: NodeProto, types: dict[str, int]) -> int:
+    if node.op_type == "DequantizeLinear":
+        return TensorProto.FLOAT
+    if node.op_type == "QuantizeLinear":
+        return types.get(node.input[2], TensorProto.UINT8) if len(node.input) > 2 else TensorProto.UINT8
+    if node.op_type == "QGemm":
+        # Without a scale and zero point for its output, QGemm writes float.
+        return types.get(node.input[8], 0) if len(node.input) > 8 else TensorProto.FLOAT
+    if node.op_type == "QLinearConcat":
+        return types.get(node.input[1], TensorProto.UINT8)
+    if node.op_type == "Cast":
+        return int_attribute(node, "to", TensorProto.FLOAT)
+    if node.op_type in ("Shape", "Size", "ArgMax", "ArgMin", "NonZero"):
+        return TensorProto.INT64
+    if node.op_type in ("ConvInteger", "MatMulInteger"):
+        return TensorProto.INT32
+    if node.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
+        return TensorProto.FLOAT
+    return types.get(node.input[0], TensorProto.FLOAT) if node.input else TensorProto.FLOAT
+
+
+def _feeding_integers(optimized: ModelProto, integer: dict[int, bool]) -> set[int]:
+    """Return the indices of the nodes on whose results an integer operator depends."""
+    needed: set[str] = set()
+    feeding = set()
+    for index, node in reversed(list(enumerate(optimized.graph.node))):
+        feeds = any(name in needed for name in node.output)
+        if feeds:
+            feeding.add(index)
+        if feeds or integer[index]:
+            needed.update(node.input)
+    return feeding

@@ -1,0 +1,179 @@
+"""Stage: a float model and its activation ranges become a static int8 model.
+
+U8S8 in QDQ form: unsigned activations, signed weights, one scale per output channel. It is the one
+format that ONNX Runtime executes fast on every CPU. Logits stay float, pixels stay the bytes they
+are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from calibration import CalibrationError, Range, Ranges, write_onnxruntime_ranges
+from calibration.activations import float_activations
+from exporter.artifacts import Artifact
+from exporter.contract import InputContract
+from exporter.errors import GraphError
+from exporter.graph.canonical import save_model
+from exporter.graph.checks import check_shippable
+from exporter.graph.contract import NORMALIZED, attach_image_to_quantized, detach_image
+from exporter.graph.count import count_macs, count_parameters
+from exporter.graph.limits import read_model
+from exporter.graph.metadata import read_tools, tool_versions, write_metadata
+from exporter.graph.model import OnnxModel
+from exporter.graph.prepare import prepare
+from exporter.quantization.coverage import Coverage, measure_coverage
+from exporter.quantization.layers import layers_of
+from exporter.quantization.saturation import saturating_layers
+from exporter.quantization.weight_ranges import weight_overrides
+from exporter.targets import Target
+
+VERSION = 1
+
+PIXEL_MAX = 255
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizedModel:
+    """An int8 model that takes raw pixels, checked to run on integer kernels."""
+
+    file: Artifact
+    contract: InputContract
+    target: str
+    method: str
+    """How the activation ranges were chosen."""
+    coverage: Coverage
+    seven_bit_layers: tuple[str, ...]
+    """Layers whose weights are kept in [-64, 64], in graph order."""
+    parameters: int
+    macs: int
+
+
+def quantize(
+    out: Path, target: Target, model: OnnxModel, ranges: Artifact, method: str
+) -> QuantizedModel:
+    """Write ``model.onnx``, the quantized ``model``. The same inputs give the same bytes.
+
+    Args:
+        out: folder of the result.
+        target: decides which weights get seven bits, and whether channels have their own scales.
+        model: the float model.
+        ranges: a file of ``calibration.Ranges`` that was measured on ``model``.
+        method: name of the method that chose the ranges.
+
+    Raises:
+        GraphError: the ranges belong to another model, miss a tensor or are damaged; the model
+            cannot be quantized.
+        CoverageError: an operator would not run as an integer kernel.
+    """
+    contract = model.contract
+    chosen = _ranges_of(model, ranges)
+    source = read_model(model.file.checked())
+    core = read_model(model.file.path)
+    detach_image(core, contract)
+    core = prepare(core)
+    quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract)
+    attach_image_to_quantized(quantized, contract)
+    write_metadata(
+        quantized,
+        contract,
+        tools=read_tools(source) | tool_versions("onnx", "onnxruntime"),
+        digests={"float_model": model.file.sha256, "ranges": ranges.sha256},
+    )
+    path = out / "model.onnx"
+    save_model(quantized, path)
+    shipped = read_model(path)
+    check_shippable(shipped, contract)
+    return QuantizedModel(
+        file=Artifact.of(path),
+        contract=contract,
+        target=target.name,
+        method=method,
+        coverage=measure_coverage(path, contract),
+        seven_bit_layers=seven_bit_layers,
+        parameters=count_parameters(shipped),
+        macs=count_macs(shipped),
+    )
+
+
+def _ranges_of(model: OnnxModel, artifact: Artifact) -> Ranges:
+    """Return the ranges after checking that they are the model's; pixels get their exact range."""
+    try:
+        ranges = Ranges.from_json(artifact.checked().read_text())
+        ranges.check_model(model.file.sha256)
+    except (CalibrationError, UnicodeDecodeError) as error:
+        raise GraphError(f"{artifact.path}: {error}") from error
+    contract = model.contract
+    pixels = Range(
+        low=-contract.zero_point * contract.scale,
+        high=(PIXEL_MAX - contract.zero_point) * contract.scale,
+    )
+    return dataclasses.replace(ranges, by_tensor={**ranges.by_tensor, NORMALIZED: pixels})
+
+
+def _quantized_for(
+    target: Target, core: ModelProto, ranges: Ranges, contract: InputContract
+) -> tuple[ModelProto, tuple[str, ...]]:
+    """Return the quantized core, and the layers that got seven bits."""
+    names = tuple(layer.name for layer in layers_of(core))
+    if target.seven_bit_weights == "always":
+        return _quantized(core, ranges, contract, target, names), names
+    full = _quantized(core, ranges, contract, target, ())
+    risky = saturating_layers(full) if target.seven_bit_weights == "where-needed" else ()
+    if not risky:
+        return full, ()
+    return _quantized(core, ranges, contract, target, risky), risky
+
+
+def _quantized(
+    core: ModelProto,
+    ranges: Ranges,
+    contract: InputContract,
+    target: Target,
+    seven_bit: Collection[str],
+) -> ModelProto:
+    """Return ``core`` as ONNX Runtime's quantizer writes it, float pixels in, float logits out."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    missing = sorted(set(float_activations(core.graph)) - set(ranges.by_tensor))
+    if missing:
+        raise GraphError(f"The ranges miss {', '.join(missing)}. Calibrate the model again.")
+    overrides = weight_overrides(
+        layers_of(core), per_channel=target.per_channel, seven_bit=seven_bit
+    )
+    pixels = {
+        "scale": np.array(contract.scale, np.float32),
+        "zero_point": np.array(contract.zero_point, np.uint8),
+    }
+    with tempfile.TemporaryDirectory(prefix="quantize-") as folder:
+        range_file, quantized = Path(folder) / "ranges.json", Path(folder) / "quantized.onnx"
+        write_onnxruntime_ranges(ranges, range_file)
+        try:
+            quantize_static(
+                core,
+                quantized,
+                calibration_cache_path=range_file,
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=target.per_channel,
+                extra_options={
+                    # Logits are compared and shown, never computed with; eight bits make ties.
+                    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+                    # A network that starts with a pool or a Flatten reads the raw bytes, too.
+                    "ForceQuantizeNoInputCheck": True,
+                    "TensorQuantOverrides": {**overrides, NORMALIZED: [pixels]},
+                },
+            )
+        except Exception as error:  # the quantizer raises whatever happens to it
+            detail = " ".join(str(error).split())
+            raise GraphError(f"ONNX Runtime cannot quantize the model: {detail}") from error
+        return onnx.load(quantized)

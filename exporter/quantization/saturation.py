@@ -1,0 +1,42 @@
+"""Can a layer's integer sums overflow on an x86 CPU without VNNI? A static proof, per layer.
+
+There, kernels multiply unsigned activations ``a`` by signed weights ``w`` with ``vpmaddubsw``: the
+products of two neighbours are added in a 16-bit lane that saturates, silently. Neighbours are the
+elements 2i and 2i+1 of a row of weights in kernel order (``Layer.rows``); kernels walk through
+rows four elements at a time. Activations are anything from 0 to 255, so a pair is safe exactly if
+
+    255 * (max(w0, 0) + max(w1, 0)) <= 32767   and   255 * (min(w0, 0) + min(w1, 0)) >= -32768
+
+Weights in [-64, 64] always are. CPUs with VNNI, and ARM, add in 32 bits and never saturate.
+Depthwise kernels add in 32 bits as well; counting them in errs on the safe side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from exporter.quantization.layers import layers_of
+
+ACTIVATION_MAX = 255
+INT16 = np.iinfo(np.int16)
+
+
+def can_saturate(rows: NDArray[np.generic]) -> bool:
+    """Return whether some activations make a pair of products leave int16.
+
+    Args:
+        rows: int8 weights [outputs, K] in kernel order; an odd K is padded with a zero.
+    """
+    wide = rows.astype(np.int32)
+    padded = np.pad(wide, ((0, 0), (0, wide.shape[1] % 2)))
+    pairs = padded.reshape(len(padded), -1, 2)
+    highest = ACTIVATION_MAX * np.maximum(pairs, 0).sum(axis=2)
+    lowest = ACTIVATION_MAX * np.minimum(pairs, 0).sum(axis=2)
+    return bool((highest > INT16.max).any() or (lowest < INT16.min).any())
+
+
+def saturating_layers(model: ModelProto) -> tuple[str, ...]:
+    """Return the names of the layers of a QDQ graph that could saturate, in graph order."""
+    return tuple(layer.name for layer in layers_of(model) if can_saturate(layer.rows))
