@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
@@ -159,6 +158,8 @@ def _version_of(stage: Callable[..., object]) -> int:
 
 @lru_cache
 def _library_versions() -> dict[str, str]:
+    from importlib.metadata import version  # slow to import, and `--help` needs none of it
+
     return {name: version(name) for name in LIBRARIES}
 
 

@@ -1,0 +1,117 @@
+"""The stages of a build one by one, on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exporter.artifacts import Cache
+from exporter.cli.answer import Answer, details
+from exporter.cli.command import command
+from exporter.cli.verdict import verdict
+from exporter.config import BuildConfig
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` or `prune` wrote.")
+]
+FloatModel = Annotated[
+    Path, typer.Argument(metavar="MODEL.onnx", help="Float model that `convert` wrote.")
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Folder that receives the checkpoint.")
+]
+OutModel = Annotated[
+    Path, typer.Option("--out", metavar="MODEL.onnx", help="File that receives the model.")
+]
+
+
+@command("data", "train")
+def train(config: BuildConfig, cache: Cache, out: OutFolder) -> Answer:
+    """Train a network and write its checkpoint."""
+    from exporter import stages
+
+    return details(stages.train_files(config.data, config.train, cache, out))
+
+
+@command("target", "data", "prune")
+def prune(checkpoint: Checkpoint, config: BuildConfig, cache: Cache, out: OutFolder) -> Answer:
+    """Remove the least important channels of a trained network and fine-tune the rest."""
+    from exporter import stages
+
+    return details(
+        stages.prune_files(checkpoint, config.data, config.prune, config.target, cache, out)
+    )
+
+
+@command()
+def convert(checkpoint: Checkpoint, cache: Cache, out: OutModel) -> Answer:
+    """Write a checkpoint as a float ONNX model that takes raw pixels."""
+    from exporter import stages
+
+    return details(stages.convert_files(checkpoint, cache, out))
+
+
+@command("data", "calibrate")
+def calibrate(
+    model: FloatModel,
+    config: BuildConfig,
+    cache: Cache,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="RANGES",
+            help="File that receives the ranges; a folder with one per method for --method auto.",
+        ),
+    ],
+) -> Answer:
+    """Measure the activation ranges of a float model on calibration images."""
+    from exporter import stages
+
+    paths = stages.calibrate_files(model, config.data, config.calibrate, cache, out)
+    return details({"ranges": paths})
+
+
+@command("target")
+def quantize(
+    model: FloatModel,
+    config: BuildConfig,
+    cache: Cache,
+    ranges: Annotated[
+        Path,
+        typer.Option("--ranges", metavar="RANGES.json", help="Ranges that `calibrate` wrote."),
+    ],
+    out: OutModel,
+) -> Answer:
+    """Make a static int8 model of a float one and its ranges."""
+    from exporter import stages
+
+    return details(stages.quantize_files(model, ranges, config.target, cache, out))
+
+
+@command("target", "data", "verify")
+def verify(
+    config: BuildConfig,
+    cache: Cache,
+    dense: Annotated[
+        Path,
+        typer.Option("--dense", metavar="MODEL.onnx", help="Float model to compare with."),
+    ],
+    int8: Annotated[
+        Path, typer.Option("--int8", metavar="MODEL.onnx", help="Quantized model to judge.")
+    ],
+    small: Annotated[
+        Path | None,
+        typer.Option(
+            "--small", metavar="MODEL.onnx", help="Pruned float model. \\[default: none]"
+        ),
+    ] = None,
+) -> Answer:
+    """Compare accuracy and latency of finished models on the test images, on this machine."""
+    from exporter import stages
+
+    return verdict(
+        stages.verify_files(dense, small, int8, config.data, config.verify, config.target, cache)
+    )

@@ -1,0 +1,70 @@
+"""What can be chosen: targets, models, criteria, calibration methods."""
+
+from __future__ import annotations
+
+from exporter.cli.answer import Answer, listing
+from exporter.cli.command import command
+
+
+@command()
+def targets() -> Answer:
+    """List the targets: where a model can run."""
+    from exporter.targets import TARGETS
+
+    return listing(
+        [
+            {
+                "target": target.name,
+                "summary": target.summary,
+                "seven_bit_weights": target.seven_bit_weights,
+                "per_channel": target.per_channel,
+                "channel_multiple": target.channel_multiple,
+                "instruction_sets": target.isas,
+            }
+            for target in TARGETS.values()
+        ],
+        hidden=("per_channel", "channel_multiple"),
+    )
+
+
+@command()
+def models() -> Answer:
+    """List the networks that can be trained."""
+    from exporter.models import MODELS
+
+    return listing(
+        [
+            {
+                "model": family.name,
+                "summary": family.summary,
+                "widths": family.widths,
+                "smallest_side": family.smallest_side,
+                "learning_rate": family.learning_rate,
+            }
+            for family in MODELS.values()
+        ]
+    )
+
+
+@command()
+def criteria() -> Answer:
+    """List the importance scores that decide what is pruned."""
+    from exporter.pruning.criteria import CRITERIA
+
+    return listing(
+        [
+            {"criterion": criterion.name, "summary": criterion.summary, "source": criterion.source}
+            for criterion in CRITERIA.values()
+        ]
+    )
+
+
+@command()
+def methods() -> Answer:
+    """List the calibration methods that choose activation ranges."""
+    from calibration import METHODS
+
+    best = {"method": "auto", "summary": "tries them all, takes the best on validation images"}
+    return listing(
+        [best, *({"method": row.name, "summary": row.summary} for row in METHODS.values())]
+    )
