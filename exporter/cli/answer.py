@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 Row = Mapping[str, object]
 
@@ -37,20 +37,17 @@ def listing(rows: Sequence[Row], hidden: Sequence[str] = ()) -> Answer:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     keys = [key for key in rows[0] if key not in hidden]
     for key in keys:
-        table.add_column(heading(key), no_wrap=key == keys[0], overflow="fold")
+        table.add_column(heading(key), no_wrap=key == keys[0])
     for row in rows:
-        table.add_row(*(escape(shown(row[key])) for key in keys))
+        table.add_row(*(Text(shown(row[key]), overflow="fold") for key in keys))
     return Answer(json=to_json(rows), draw=lambda console: console.print(table))
 
 
-def details(result: object) -> Answer:
-    """Return a dataclass as a JSON object and as one line per field, nested ones indented."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    document = _plain(result)
-    for label, text in _lines(document, depth=0):
-        table.add_row(escape(label), escape(text))
+def facts(document: Mapping[str, object]) -> Answer:
+    """Return flat data as a JSON object and as one line per entry."""
+    table = Table.grid(padding=(0, 2))
+    for key, value in document.items():
+        table.add_row(f"[bold]{heading(key)}", Text(shown(value), overflow="fold"))
     return Answer(json=to_json(document), draw=lambda console: console.print(table))
 
 
@@ -76,31 +73,8 @@ def shown(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "-"
     return str(value)
-
-
-def _plain(value: object) -> object:
-    """Return dataclasses as dictionaries, all the way down."""
-    if dataclasses.is_dataclass(value):
-        names = [entry.name for entry in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _lines(document: object, depth: int) -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    for key, value in document.items() if isinstance(document, Mapping) else ():
-        label = "  " * depth + heading(key)
-        if isinstance(value, Mapping) and value:
-            lines += [(label, ""), *_lines(value, depth + 1)]
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            lines.append((label, f"{len(value)} entries; see --json"))
-        else:
-            lines.append((label, shown(value)))
-    return lines

@@ -74,7 +74,7 @@ def command(*parts: str) -> Callable[[Callable[..., Answer]], Callable[..., None
             parameters.append(_parameter("cache", CacheFolder, None))
             parameters.append(_parameter("quiet", Quiet, False))
         parameters.append(_parameter("json", Json, False))
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined] - read by Typer
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer reads it
             [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
         )
         run.__annotations__ = {}

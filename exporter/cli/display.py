@@ -74,7 +74,9 @@ class Bars:
         note = next(entry.fields["note"] for entry in progress.tasks if entry.id == task)
         progress.remove_task(task)
         if (seconds := time.monotonic() - start) >= WORTH_A_LINE:
-            progress.print(f"{escape(description)}: {duration(seconds)}  [dim]{note}", highlight=False)
+            progress.print(
+                f"{escape(description)}: {duration(seconds)}  [dim]{note}", highlight=False
+            )
 
     def message(self, text: str) -> None:
         self._progress.print(text, markup=False, highlight=False)
@@ -102,7 +104,7 @@ class Lines:
             latest = note or latest
             if first is None:  # a resumed task begins with what was done before: no work of today
                 first, head_start = now, done
-            if now < self._due:
+            if now < self._due or now - start < WORTH_A_LINE:
                 return
             self._due = now + SECONDS_BETWEEN_LINES
             left = ""

@@ -59,4 +59,4 @@ def is_refusal(error: Exception) -> bool:
 
 
 def _tell(text: str) -> None:
-    print(" ".join(text.splitlines()), file=sys.stderr)
+    sys.stderr.write(" ".join(text.splitlines()) + "\n")

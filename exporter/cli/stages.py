@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from exporter.artifacts import Cache
-from exporter.cli.answer import Answer, details
+from exporter.cli.answer import Answer, facts
 from exporter.cli.command import command
 from exporter.cli.verdict import verdict
 from exporter.config import BuildConfig
@@ -32,7 +32,17 @@ def train(config: BuildConfig, cache: Cache, out: OutFolder) -> Answer:
     """Train a network and write its checkpoint."""
     from exporter import stages
 
-    return details(stages.train_files(config.data, config.train, cache, out))
+    trained = stages.train_files(config.data, config.train, cache, out)
+    return facts(
+        {
+            "checkpoint": out,
+            "model": trained.checkpoint.model.name,
+            "widths": trained.checkpoint.model.widths,
+            "epochs": len(trained.history.epochs),
+            "validation_top1": trained.history.epochs[-1].validation_top1,
+            "images_per_second": trained.history.images_per_second,
+        }
+    )
 
 
 @command("target", "data", "prune")
@@ -40,8 +50,17 @@ def prune(checkpoint: Checkpoint, config: BuildConfig, cache: Cache, out: OutFol
     """Remove the least important channels of a trained network and fine-tune the rest."""
     from exporter import stages
 
-    return details(
-        stages.prune_files(checkpoint, config.data, config.prune, config.target, cache, out)
+    pruned = stages.prune_files(checkpoint, config.data, config.prune, config.target, cache, out)
+    return facts(
+        {
+            "checkpoint": out,
+            "criterion": pruned.criterion,
+            "unit": pruned.unit,
+            "asked_share": pruned.asked,
+            "removed_share": pruned.removed,
+            "widths_before_and_after": pruned.widths,
+            "validation_top1": pruned.rounds[-1].validation_after if pruned.rounds else None,
+        }
     )
 
 
@@ -50,7 +69,15 @@ def convert(checkpoint: Checkpoint, cache: Cache, out: OutModel) -> Answer:
     """Write a checkpoint as a float ONNX model that takes raw pixels."""
     from exporter import stages
 
-    return details(stages.convert_files(checkpoint, cache, out))
+    model = stages.convert_files(checkpoint, cache, out)
+    return facts(
+        {
+            "model": out,
+            "parameters": model.parameters,
+            "macs": model.macs,
+            "largest_difference_from_torch": model.parity,
+        }
+    )
 
 
 @command("data", "calibrate")
@@ -71,7 +98,7 @@ def calibrate(
     from exporter import stages
 
     paths = stages.calibrate_files(model, config.data, config.calibrate, cache, out)
-    return details({"ranges": paths})
+    return facts({"ranges": paths})
 
 
 @command("target")
@@ -88,7 +115,16 @@ def quantize(
     """Make a static int8 model of a float one and its ranges."""
     from exporter import stages
 
-    return details(stages.quantize_files(model, ranges, config.target, cache, out))
+    quantized = stages.quantize_files(model, ranges, config.target, cache, out)
+    return facts(
+        {
+            "model": out,
+            "target": quantized.target,
+            "executed_as_integers": quantized.coverage.integer,
+            "executed_in_float": quantized.coverage.floating,
+            "seven_bit_layers": quantized.seven_bit_layers,
+        }
+    )
 
 
 @command("target", "data", "verify")
@@ -104,9 +140,7 @@ def verify(
     ],
     small: Annotated[
         Path | None,
-        typer.Option(
-            "--small", metavar="MODEL.onnx", help="Pruned float model. \\[default: none]"
-        ),
+        typer.Option("--small", metavar="MODEL.onnx", help="Pruned float model. \\[default: none]"),
     ] = None,
 ) -> Answer:
     """Compare accuracy and latency of finished models on the test images, on this machine."""
