@@ -8,27 +8,24 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.errors import GraphError
-from exporter.graph.limits import check_limits
 
 
 def check_shippable(model: ModelProto, contract: InputContract) -> None:
-    """Raise GraphError, worded to follow the file's name, unless ``model`` keeps the contract and is made of standard operators.
+    """Raise GraphError, worded to follow the file's name, unless ``model`` may be shipped.
 
-    Checked are: one file, onnx's checker, no operators outside the ONNX standard, no batch-norm
-    (it belongs folded into the convolution before it), raw bytes in, float logits out, a free batch
-    size on both sides.
+    It must keep the contract (raw bytes in, float logits out, any batch size), use no operators
+    outside the ONNX standard, and hold no batch-norm: that belongs folded into a convolution.
     """
-    check_limits(model)
     for node in model.graph.node:
         if node.domain:
             raise GraphError(
-                f"uses {node.domain}.{node.op_type}, which only ONNX Runtime "
-                "knows; use layers that ONNX has operators for."
+                f"uses {node.domain}.{node.op_type}, which only ONNX Runtime knows; use layers "
+                "that ONNX has operators for."
             )
         if node.op_type == "BatchNormalization":
             raise GraphError(
-                f"has the batch-norm {node.name!r} that was not folded. Put it right behind a convolution, "
-                "with nothing in between and nothing else reading the convolution."
+                f"has the batch-norm {node.name!r} that was not folded; put it right behind a "
+                "convolution, with nothing else reading the convolution."
             )
     wanted_inputs = [
         (
@@ -44,8 +41,7 @@ def check_shippable(model: ModelProto, contract: InputContract) -> None:
     ):
         if found != wanted:
             raise GraphError(
-                f"has the {side} {found}, but must have {wanted} "
-                "(None: any number of images)."
+                f"has the {side} {found}, but must have {wanted} (None: any number of images)."
             )
 
 

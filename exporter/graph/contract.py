@@ -59,7 +59,7 @@ def detach_image(model: ModelProto, contract: InputContract) -> None:
         )
     dropped = (normalize.name, transpose.name)
     replace_nodes(model, [node for node in model.graph.node if node.name not in dropped])
-    shape = [BATCH, contract.channels, contract.height, contract.width]
+    shape: list[str | int] = [BATCH, contract.channels, contract.height, contract.width]
     _set_input(model, helper.make_tensor_value_info(NORMALIZED, TensorProto.FLOAT, shape))
 
 

@@ -49,7 +49,8 @@ def executed_graph(path: Path) -> ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="optimized-") as folder:
         destination = Path(folder) / "optimized.onnx"
-        command = [sys.executable, optimize_file.__file__, str(path), str(destination)]
+        # -P: the program must not find our modules in place of the standard library's.
+        command = [sys.executable, "-P", optimize_file.__file__, str(path), str(destination)]
         try:
             done = subprocess.run(
                 command,
@@ -105,7 +106,11 @@ def _output_type(node: NodeProto, types: dict[str, int]) -> int:
     if node.op_type == "DequantizeLinear":
         return TensorProto.FLOAT
     if node.op_type == "QuantizeLinear":
-        return types.get(node.input[2], TensorProto.UINT8) if len(node.input) > 2 else TensorProto.UINT8
+        return (
+            types.get(node.input[2], TensorProto.UINT8)
+            if len(node.input) > 2
+            else TensorProto.UINT8
+        )
     if node.op_type == "QGemm":
         # Without a scale and zero point for its output, QGemm writes float.
         return types.get(node.input[8], 0) if len(node.input) > 8 else TensorProto.FLOAT

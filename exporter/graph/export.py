@@ -33,8 +33,8 @@ from exporter.graph.prepare import prepare
 VERSION = 1
 
 TOLERANCE = 1e-4
-"""Accepted relative difference of logits. Both sides add float32 numbers in their own order, which
-gives 1e-7 to 1e-5; a wrong padding, a missing bias or an unfolded batch-norm gives 1e-2 and more."""
+"""Accepted relative difference of logits. Both sides add float32 numbers in an order of their own,
+which gives 1e-7 to 1e-5; a wrong padding or a missing bias gives 1e-2 and more."""
 TOOLS = ("onnx", "onnxruntime", "onnxscript", "torch")
 _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
@@ -92,11 +92,11 @@ def export_module(
     name_after_layers(model)
     attach_image(model, contract)
     write_metadata(model, contract, tools=tool_versions(*TOOLS), digests=digests or {})
+    save_model(model, path)
     try:
-        check_shippable(model, contract)
+        check_shippable(read_model(path), contract)
     except GraphError as error:
         raise GraphError(f"{type(module).__name__}: the exported file {error}") from error
-    save_model(model, path)
     parity = measure_parity(module, contract, path)
     if not parity <= TOLERANCE:  # also when it is NaN
         raise GraphError(

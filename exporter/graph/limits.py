@@ -73,7 +73,9 @@ def check_limits(model: ModelProto) -> None:
             )
         nested = any(entry.HasField("g") or entry.graphs for entry in node.attribute)
         if node.op_type in CONTROL_FLOW or nested:
-            raise GraphError(f"has control flow ({node.op_type} {node.name!r}); export it unrolled.")
+            raise GraphError(
+                f"has control flow ({node.op_type} {node.name!r}); export it unrolled."
+            )
     if model.graph.sparse_initializer:
         raise GraphError("stores sparse tensors; export it with dense ones.")
     for tensor in _stored_tensors(model.graph):

@@ -33,10 +33,11 @@ def prepare(model: ModelProto) -> ModelProto:
     propagates, logger.propagate = logger.propagate, False
     try:
         with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
-            path = Path(folder) / "prepared.onnx"
+            source, prepared = Path(folder) / "source.onnx", Path(folder) / "prepared.onnx"
+            source.write_bytes(model.SerializeToString())
             # Symbolic shape inference is for transformers; onnx's own covers convolutional nets.
-            quant_pre_process(model, path, skip_symbolic_shape=True)
-            prepared = onnx.load(path)
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            result = onnx.load(prepared)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         raise GraphError(f"ONNX Runtime cannot prepare the model: {_one_line(error)}") from error
     finally:
@@ -44,7 +45,7 @@ def prepare(model: ModelProto) -> ModelProto:
         logger.propagate = propagates
     if errors.messages:
         raise GraphError(f"ONNX Runtime cannot prepare the model: {errors.messages[0]}")
-    return prepared
+    return result
 
 
 class _Errors(logging.Handler):

@@ -82,6 +82,4 @@ def counted(operators: Iterable[Executed]) -> Coverage:
     operators = list(operators)
     integer = Counter(entry.operator for entry in operators if entry.integer)
     floating = Counter(entry.operator for entry in operators if not entry.integer)
-    return Coverage(
-        integer=dict(sorted(integer.items())), floating=dict(sorted(floating.items()))
-    )
+    return Coverage(integer=dict(sorted(integer.items())), floating=dict(sorted(floating.items())))
