@@ -117,8 +117,12 @@ def _oldest(name: str) -> str:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
+    """Return ``(2, 14)`` for 2.14, 2.14.0 and 2.14+cpu."""
     release = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
-    return tuple(int(part) for part in release[0].split(".")) if release else ()
+    numbers = [int(part) for part in release[0].split(".")] if release else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _rivals() -> Iterator[Check]:

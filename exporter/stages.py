@@ -7,6 +7,7 @@ is the next one's input, on this machine or another.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -179,7 +180,6 @@ def _publish(source: Path, out: Path) -> None:
     except OSError as error:
         raise OutputError(f"Cannot write {out}: {error.strerror}.") from error
     finally:
-        if draft.is_dir():
-            shutil.rmtree(draft)
-        else:
-            draft.unlink(missing_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):  # it was renamed, or was never written
+            draft.unlink()

@@ -19,7 +19,8 @@ from exporter.artifacts import Cache
 from exporter.cli.answer import Answer, show
 from exporter.cli.options import config_parameters, tables_from
 from exporter.cli.session import session
-from exporter.config import BuildConfig
+from exporter.config import BuildConfig, check_limits
+from exporter.targets import find_target
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")
@@ -98,7 +99,11 @@ def _resolved(recipe: Path | None, given: Mapping[str, Any]) -> BuildConfig:
     """Return the config by the rule: command line over recipe over default."""
     from exporter.recipe import read_recipe, with_changes
 
-    return with_changes(read_recipe(recipe) if recipe else BuildConfig(), given)
+    config = with_changes(read_recipe(recipe) if recipe else BuildConfig(), given)
+    # The library checks these too, but only once torch is loaded; a typo is answered at once.
+    check_limits(config)
+    find_target(config.target)
+    return config
 
 
 def _parameter(name: str, annotation: object, default: object) -> inspect.Parameter:

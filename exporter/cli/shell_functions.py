@@ -62,7 +62,7 @@ _exporter_export() {
     builtin export "$@"
   fi
 }
-if [[ -o zle && -o shin_stdin && -t 0 ]]; then
+if [[ -o zle && -t 0 && -z ${ZSH_EXECUTION_STRING-} ]]; then
   # An alias takes the place of the reserved word `export`, for the lines that mean the exporter.
   _exporter_line() {
     emulate -L zsh -o extended_glob
@@ -76,8 +76,8 @@ if [[ -o zle && -o shin_stdin && -t 0 ]]; then
   autoload -Uz add-zle-hook-widget
   add-zle-hook-widget line-finish _exporter_line
 else
-  # No line editor, so the alias stays. Under it `export A=$(date)` and `export A=~/b` need quotes
-  # and $HOME, as arguments of any command do.
+  # No line editor (a pipe, zsh -c), so the alias stays. Under it, as with any command, `$(date)`
+  # needs quotes and `~` must be $HOME: export A="$(date)" B="$HOME/b"
   alias export='noglob _exporter_export'
 fi
 """
