@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,12 @@ def checks(tmp_path: Path) -> dict[str, Check]:
 def pretend(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     """Let distributions (underscores for dashes) have other versions, or be absent."""
     known = {name.replace("_", "-"): found for name, found in versions.items()}
-    real = doctor.version
 
     def version(name: str) -> str:
         found = known.get(name, "as it is")
         if found is None:
-            raise PackageNotFoundError(name)
-        return real(name) if found == "as it is" else found
+            raise metadata.PackageNotFoundError(name)
+        return metadata.version(name) if found == "as it is" else found
 
     monkeypatch.setattr(doctor, "version", version)
 

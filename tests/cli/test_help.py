@@ -10,6 +10,7 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -46,7 +47,7 @@ def shown_help() -> str:
 def declared_options() -> dict[str, tuple[Option, object]]:
     """Every option that a config declares, by the name of its field."""
     kinds = typing.get_type_hints(BuildConfig)
-    configs = [BuildConfig, *(kind for kind in kinds.values() if dataclasses.is_dataclass(kind))]
+    configs: list[Any] = [BuildConfig, *filter(dataclasses.is_dataclass, kinds.values())]
     return {
         entry.name: (options_of(config)[entry.name], entry.default)
         for config in configs
@@ -78,7 +79,7 @@ def test_the_program_itself_loads_no_heavy_library(arguments: list[str]) -> None
 
 
 def test_every_option_of_every_command_has_a_help_text() -> None:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     for name in NAMES:
         command = group.commands[name]
         assert command.help
@@ -87,7 +88,7 @@ def test_every_option_of_every_command_has_a_help_text() -> None:
 
 
 def test_build_offers_every_option_with_default_and_unit() -> None:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     offered = {parameter.name: parameter for parameter in group.commands["build"].params}
     declared = declared_options()
     assert len(declared) > 35
@@ -119,7 +120,7 @@ def test_the_help_as_it_is_shown(piece: str, shown_help: str) -> None:
 
 
 def test_options_come_with_the_commands_that_use_them() -> None:
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     options = {name: {p.name for p in group.commands[name].params} for name in NAMES}
     assert {"epochs", "data", "recipe", "cache", "out"} <= options["train"]
     assert "prune" not in options["train"]
