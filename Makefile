@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 PINS := pyproject.toml constraints.txt
+# --no-compile: Python compiles what it imports, which is a small part of what torch brings along.
 
 .PHONY: demo test bench clean
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from exporter.graph.export import export_onnx
-from exporter.quantization.quantize import QuantizedModel
-
 from exporter.artifacts import Cache, StageRun
 from exporter.bundle import bundle, bundle_path, write_failure
 from exporter.config import BuildConfig, check_limits
 from exporter.data.load import load_splits
 from exporter.data.splits import Split
+from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
 from exporter.pruning.prune import Pruned, prune
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.choose import choose_ranges
+from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
 from exporter.report.json import dumps
 from exporter.report.markdown import markdown

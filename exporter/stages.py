@@ -11,9 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.graph.export import export_onnx
-from exporter.quantization.quantize import QuantizedModel, quantize
-
 from exporter.artifacts import RESULT, Artifact, Cache, load_result
 from exporter.checkpoint import Checkpoint
 from exporter.config import (
@@ -27,9 +24,11 @@ from exporter.config import (
 from exporter.data.load import load_splits
 from exporter.data.splits import Splits
 from exporter.errors import CacheError, DataError, ModelError, OutputError
+from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
 from exporter.pruning.prune import Pruned, prune
 from exporter.quantization.calibrate import calibrate
+from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.report.model import BuildReport
 from exporter.targets import find_target
 from exporter.training.train import Trained, train

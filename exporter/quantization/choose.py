@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from exporter.quantization.quantize import QuantizedModel, quantize
 
 from exporter.artifacts import Cache
 from exporter.data.splits import Split
 from exporter.graph.model import OnnxModel
 from exporter.progress import say
 from exporter.quantization.calibrate import Calibrated
+from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.targets import Target
 from exporter.verification.predict import predict
 
