@@ -44,8 +44,10 @@ class DataConfig:
     download: bool = option(False, "Fetch the dataset if it is not there (cifar10)")
     data_root: str = option("data", "Where downloaded datasets are kept", unit="folder")
     size: str = option(
-        "", "Image size the network sees, HEIGHTxWIDTH",
-        unit="pixels", default_text="the dataset's own, or 64x64 where images differ",
+        "",
+        "Image size the network sees, HEIGHTxWIDTH",
+        unit="pixels",
+        default_text="the dataset's own, or 64x64 where images differ",
     )
     resize: Literal["stretch", "crop"] = option(
         "crop", "stretch both sides, or scale the short side and crop the centre"
@@ -54,8 +56,11 @@ class DataConfig:
         0.05, "Share of the training images that steers choices", low=0.01, high=0.5
     )
     calibration_images: int = option(
-        512, "Training images kept for calibration, at most a quarter", unit="images",
-        low=8, high=65536,
+        512,
+        "Training images kept for calibration, at most a quarter",
+        unit="images",
+        low=8,
+        high=65536,
     )
     test_share: float = option(
         0.2, "Share of a single tree that becomes the test split", low=0.01, high=0.9
@@ -75,12 +80,20 @@ class TrainConfig:
         "", "Channels of the network's layers, comma-separated", default_text="the model's own"
     )
     epochs: int = option(
-        0, "Passes over the training images", unit="epochs", low=0, high=100_000,
-        default_text="as many as see 600,000 images, at least 12 and at most 40",
+        0,
+        "Passes over the training images",
+        unit="epochs",
+        low=0,
+        high=100_000,
+        default_text="as many as see 600,000 images, at least 12 and at most 24",
     )
     minutes: float = option(
-        0.0, "Training budget in place of --epochs; not repeatable to the byte", unit="minutes",
-        low=0.0, high=100_000.0, default_text="no limit",
+        0.0,
+        "Training budget in place of --epochs; not repeatable to the byte",
+        unit="minutes",
+        low=0.0,
+        high=100_000.0,
+        default_text="no limit",
     )
     batch_size: int = option(500, "Images per training step", unit="images", low=2, high=65536)
     learning_rate: float = option(
@@ -88,7 +101,8 @@ class TrainConfig:
     )
     label_smoothing: float = option(0.1, "Label smoothing", low=0.0, high=0.9)
     flip: bool | None = option(
-        None, "Mirror training images left to right",
+        None,
+        "Mirror training images left to right",
         default_text="on, except for digits, which change meaning",
     )
     translate: int = option(2, "Random shift of training images", unit="pixels", low=0, high=256)
@@ -103,10 +117,12 @@ class PruneConfig:
     """What is removed, by which score, and how the network recovers."""
 
     prune: float = option(0.4, "Share that is removed, 0 to 0.99", low=0.0, high=0.99)
-    criterion: str = option("l2", "Importance score; see `exporter criteria`")
+    criterion: str = option("wanda", "Importance score; see `exporter criteria`")
     alpha: float = option(
-        1.0, "Balance of activations against weights (criterion weight-activation)",
-        low=0.0, high=1e6,
+        1.0,
+        "Balance of activations against weights (criterion weight-activation)",
+        low=0.0,
+        high=1e6,
     )
     scope: Literal["global", "layer"] = option(
         "global", "One threshold for the whole network, or one per layer"
@@ -116,16 +132,25 @@ class PruneConfig:
     )
     steps: int = option(1, "Rounds of pruning, each followed by fine-tuning", low=1, high=100)
     finetune_epochs: int = option(
-        0, "Fine-tuning after pruning, all rounds together", unit="epochs", low=0, high=100_000,
+        0,
+        "Fine-tuning after pruning, all rounds together",
+        unit="epochs",
+        low=0,
+        high=100_000,
         default_text="as many as training",
     )
     finetune_rate: float = option(
-        0.0, "Peak learning rate of fine-tuning", low=0.0, high=100.0,
+        0.0,
+        "Peak learning rate of fine-tuning",
+        low=0.0,
+        high=100.0,
         default_text="half of training's",
     )
     distill: float = option(
-        0.7, "Weight of the dense network's opinion in fine-tuning; 0 turns it off",
-        low=0.0, high=1.0,
+        0.7,
+        "Weight of the dense network's opinion in fine-tuning; 0 turns it off",
+        low=0.0,
+        high=1.0,
     )
     temperature: float = option(2.0, "Softening of that opinion", low=0.1, high=100.0)
 
@@ -147,12 +172,18 @@ class VerifyConfig:
     """What the artifact must prove."""
 
     max_drop: float = option(
-        1.0, "Largest accepted drop of top-1 against the dense float model",
-        unit="percentage points", low=-100.0, high=100.0,
+        1.0,
+        "Largest accepted drop of top-1 against the dense float model",
+        unit="percentage points",
+        low=-100.0,
+        high=100.0,
     )
     min_speedup: float = option(
-        1.2, "Smallest accepted speed-up over the dense float model", unit="times",
-        low=0.0, high=1e6,
+        1.2,
+        "Smallest accepted speed-up over the dense float model",
+        unit="times",
+        low=0.0,
+        high=1e6,
     )
     threads: int = option(1, "Threads of ONNX Runtime while timing", low=1, high=1024)
     timing_seconds: float = option(

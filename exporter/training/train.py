@@ -23,7 +23,7 @@ VERSION = 1
 
 STEM_IMAGES = 5000
 IMAGES_TO_SEE = 600_000
-FEWEST_EPOCHS, MOST_EPOCHS = 12, 40
+FEWEST_EPOCHS, MOST_EPOCHS = 12, 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ def fresh_network(model: ModelRef, data: Splits, seed: int) -> torch.nn.Module:
 
 
 def default_epochs(images: int) -> int:
-    """Return the passes that see about 600,000 images, at least 12 and at most 40."""
+    """Return the passes that see about 600,000 images, at least 12 and at most 24."""
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(IMAGES_TO_SEE / images)))
 
 

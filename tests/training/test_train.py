@@ -166,7 +166,7 @@ def test_muon_steps_kernels_by_an_orthogonal_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "epochs"), [(1_000_000, 12), (50_000, 12), (45_000, 14), (20_000, 30), (1000, 40)]
+    ("images", "epochs"), [(1_000_000, 12), (50_000, 12), (45_000, 14), (30_000, 20), (1000, 24)]
 )
 def test_default_epochs(images: int, epochs: int) -> None:
     assert default_epochs(images) == epochs
