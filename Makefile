@@ -18,9 +18,12 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 
-# The table in README; takes an hour and wants a machine with nothing else to do.
+# README's tables. Takes about an hour, on a machine with nothing else to do.
+# CIFAR-10 has to be there (exporter train --data cifar10 --download --out FOLDER), or in DATA.
+DATA ?= cifar10
 bench: .venv/installed
-	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	$(BIN)/python -m benchmarks.cifar10 --data "$(DATA)"
+	$(BIN)/python -m benchmarks.training_throughput
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

@@ -53,9 +53,9 @@ def facts(document: Mapping[str, object]) -> Answer:
 
 def to_json(document: object) -> str:
     """Return plain data, dataclasses or paths as indented JSON; NaN becomes null."""
-    from pydantic_core import to_json
+    import pydantic_core
 
-    return to_json(document, indent=2, inf_nan_mode="null").decode()
+    return pydantic_core.to_json(document, indent=2, inf_nan_mode="null").decode()
 
 
 def heading(key: str) -> str:
