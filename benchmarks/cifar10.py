@@ -82,8 +82,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     table = [
-        "| network | model | top-1 % | KB | of dense | MMACs | p50 ms | p90 ms "
-        "| speed-up (95 % CI) | build min |",
+        "| network | model | top-1 % | KB | of dense | MMACs | p50 ms | p90 ms | speed-up | min |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     reports = {}

@@ -21,7 +21,7 @@ _FAMILIES = (
         factory=EdgeVGG,
         widths=(32, 128, 128),
         smallest_side=18,
-        learning_rate=0.12,
+        learning_rate=0.24,
     ),
     Family(
         name="resnet8",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 ADAMW_SHARE = 0.04
 """AdamW's learning rate as a share of Muon's."""
-MUON_DECAY = 0.25
-"""With momentum 0.6 it holds a kernel's norm where one step turns it by about a fifth of it."""
+MUON_DECAY = 0.015
+"""Decoupled weight decay of the kernels, times the learning rate in each step."""
 
 
 class KernelAndRest:
