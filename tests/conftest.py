@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from exporter.artifacts import Artifact
 from exporter.contract import InputContract
 from exporter.data.splits import Split, Splits
+from exporter.graph.model import OnnxModel
 
 # Tiny networks gain nothing from a second thread, and lose much where tests run side by side.
 torch.set_num_threads(1)
@@ -55,6 +57,18 @@ def write_splits(folder: Path) -> Splits:
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     return write_splits(tmp_path_factory.mktemp("splits"))
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], OnnxModel]:
+    """Exported files of the networks in ``tests.graph.networks``, each made once."""
+    from tests.graph import networks
+
+    @cache
+    def export(name: str) -> OnnxModel:
+        return networks.exported(networks.network(name), tmp_path_factory.mktemp(name))
+
+    return export
 
 
 @pytest.fixture

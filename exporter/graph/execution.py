@@ -24,6 +24,7 @@ from exporter.graph.wiring import int_attribute
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _INTEGERS = {TensorProto.INT8, TensorProto.UINT8}
 _INDICES = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+_EXCEPTIONS = "onnxruntime.capi.onnxruntime_pybind11_state."
 _RENAMED = re.compile(r"(_token_\d+)+$")
 """What ONNX Runtime appends to the name of a node that it replaces."""
 
@@ -68,8 +69,8 @@ def executed_graph(path: Path) -> ModelProto:
                 f"(signal {-done.returncode})."
             )
         if done.returncode > 0:
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
-            raise GraphError(f"ONNX Runtime refuses {path}: {lines[-1]}")
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise GraphError(f"ONNX Runtime refuses {path}: {last.removeprefix(_EXCEPTIONS)}")
         return onnx.load(destination)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -36,7 +37,6 @@ TOLERANCE = 1e-4
 """Accepted relative difference of logits. Both sides add float32 numbers in an order of their own,
 which gives 1e-7 to 1e-5; a wrong padding or a missing bias gives 1e-2 and more."""
 TOOLS = ("onnx", "onnxruntime", "onnxscript", "torch")
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 def export_onnx(out: Path, checkpoint: Checkpoint) -> OnnxModel:
@@ -101,7 +101,7 @@ def export_module(
     if not parity <= TOLERANCE:  # also when it is NaN
         raise GraphError(
             f"The ONNX file differs from the network by {parity:.2g} of the largest logit, more "
-            f"than the limit of {TOLERANCE:g}. Please report the network's layers."
+            f"than the limit of {TOLERANCE:g}. Does the network compute each image on its own?"
         )
     return parity
 
@@ -136,17 +136,22 @@ def _traced(module: nn.Module, contract: InputContract) -> ModelProto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings and logs from whoever watches our own."""
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Keep what the exporter prints, warns and logs from whoever watches our own progress.
+
+    On failure it prints graphs and code; what went wrong is in the exception.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(disabled)
 
 
 def _cause(error: BaseException) -> str:

@@ -59,6 +59,8 @@ def read_model(path: Path) -> ModelProto:
 
 def check_limits(model: ModelProto) -> None:
     """Raise GraphError, worded to follow the file's name, if ``model`` may not be run."""
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise GraphError("holds names that are not text (UTF-8); it is damaged.")
     if len(model.graph.node) > MAX_NODES:
         raise GraphError(f"has {len(model.graph.node)} nodes, more than the limit of {MAX_NODES}.")
     if model.functions:
@@ -88,13 +90,32 @@ def check_limits(model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except Exception as error:  # a name that is no UTF-8 breaks even the checker's own message
         raise GraphError(f"is not valid ONNX: {_first_line(error)}") from error
     graph = inferred.graph
     for info in chain(graph.input, graph.value_info, graph.output):
         # A dynamic dimension counts as one: its size is the caller's choice.
         shape = info.type.tensor_type.shape.dim
         _check_size(info.name, [dim.dim_value for dim in shape if dim.HasField("dim_value")])
+
+
+def _texts(model: ModelProto) -> Iterator[object]:
+    """Yield the texts that other code reads; protobuf gives bytes for what is no UTF-8."""
+    yield from (
+        model.producer_name,
+        model.producer_version,
+        *(s.domain for s in model.opset_import),
+    )
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    graph = model.graph
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for named in (*graph.initializer, *graph.input, *graph.output):
+        yield named.name
+    for info in (*graph.input, *graph.output):
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
 
 
 def _stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:

@@ -62,12 +62,12 @@ def read_contract(model: ModelProto) -> InputContract:
     if CLASSES not in entries or INPUT not in entries:
         raise GraphError("has no input contract in its metadata; it was not made by this tool.")
     try:
-        described = json.loads(entries[INPUT])
-        fields = {key: value for key, value in described.items() if key not in FIXED}
-        return TypeAdapter(InputContract).validate_python(
-            fields | {CLASSES: json.loads(entries[CLASSES])}
-        )
-    except (ValueError, AttributeError, TypeError, ValidationError) as error:
+        described = json.loads(entries[INPUT]) | {CLASSES: json.loads(entries[CLASSES])}
+        known = {field.name for field in dataclasses.fields(InputContract)}
+        if described.keys() != known | FIXED.keys():
+            raise ValueError(f"keys {sorted(described)}")
+        return TypeAdapter(InputContract).validate_python({name: described[name] for name in known})
+    except (ValueError, TypeError) as error:  # pydantic's error is a ValueError
         raise GraphError("has a damaged input contract in its metadata.") from error
 
 

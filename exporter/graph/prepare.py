@@ -44,7 +44,7 @@ def prepare(model: ModelProto) -> ModelProto:
         logger.removeHandler(errors)
         logger.propagate = propagates
     if errors.messages:
-        raise GraphError(f"ONNX Runtime cannot prepare the model: {errors.messages[0]}")
+        raise GraphError(f"ONNX Runtime cannot prepare the model: {errors.messages[-1]}")
     return result
 
 
@@ -54,8 +54,8 @@ class _Errors(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        cause = record.exc_info[1] if record.exc_info else None
-        self.messages.append(_one_line(cause or record.getMessage()))
+        # The last thing it logs is the traceback of what went wrong.
+        self.messages.append(record.getMessage().strip().splitlines()[-1])
 
 
 def _one_line(error: object) -> str:

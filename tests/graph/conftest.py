@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from exporter.graph.model import OnnxModel
-from tests.graph import networks
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
-    return networks.exported(networks.network("plain"), tmp_path_factory.mktemp("plain"))
+def plain(exports: Callable[[str], OnnxModel]) -> OnnxModel:
+    return exports("plain")
 
 
 @pytest.fixture

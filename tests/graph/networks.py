@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,8 @@ def settled(factory: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 
 def exported(module: nn.Module, folder: Path, contract: InputContract = CONTRACT) -> OnnxModel:
     folder.mkdir(parents=True, exist_ok=True)
-    export_module(module, contract, folder / "model.onnx")
-    return read_onnx_model(folder / "model.onnx")
+    parity = export_module(module, contract, folder / "model.onnx")
+    return replace(read_onnx_model(folder / "model.onnx"), parity=parity)
 
 
 def pixels(count: int, seed: int = 1) -> NDArray[np.uint8]:
@@ -124,5 +125,3 @@ def run(
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run([OUTPUT_NAME], {input_name: images})[0]
     return logits
-
-
