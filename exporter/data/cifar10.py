@@ -72,7 +72,7 @@ def _read(out: Path, config: DataConfig) -> Dataset:
 
 def _torchvision_datasets() -> ModuleType:
     try:
-        import torchvision.datasets  # type: ignore[import-untyped]
+        import torchvision.datasets
     except ImportError as error:
         raise DataError(
             "--data cifar10 needs torchvision. Install it with: pip install torchvision."

@@ -39,7 +39,8 @@ class Cut:
 def content_hashes(images: NDArray[np.uint8]) -> list[bytes]:
     """Return one hash per image of ``[N, H, W, 3]``; equal pixels have equal hashes."""
     return [
-        hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images
+        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        for image in images
     ]
 
 
@@ -118,14 +119,15 @@ def _first_of_each(hashes: list[bytes], order: list[int]) -> dict[bytes, int]:
 def _share(counts: Rows, share: float, *, spare: int) -> Rows:
     """Return ``share`` of each class, at least one image, and leave ``spare`` of them."""
     rounded = np.floor(counts * share + 0.5).astype(np.int64)
-    return np.minimum(np.maximum(rounded, 1), counts - spare)
+    wanted: Rows = np.minimum(np.maximum(rounded, 1), counts - spare)
+    return wanted
 
 
 def _proportional(total: int, counts: Rows, room: Rows) -> Rows:
     """Split ``total`` over classes like ``counts``, by largest remainder, within ``room``."""
     total = min(total, int(room.sum()))
     exact = total * counts / counts.sum()
-    given = np.minimum(np.floor(exact).astype(np.int64), room)
+    given: Rows = np.minimum(np.floor(exact).astype(np.int64), room)
     for _ in range(total - int(given.sum())):
         given[np.argmax(np.where(given < room, exact - given, -np.inf))] += 1
     return given

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from exporter.contract import InputContract
 from exporter.data.size import Size
@@ -116,7 +116,7 @@ def _reason(error: Exception) -> str:
     """The error's first line, or plain words where Pillow only repeats the path."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not a PNG, JPEG, BMP, WebP, GIF or TIFF image, or damaged"
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -23,7 +23,7 @@ def _fingerprint(config: DataConfig) -> str:
 
 
 def _read(out: Path, config: DataConfig) -> Dataset:
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     digits = load_digits()
     grey = np.rint(digits.images * (255 / BRIGHTEST)).astype(np.uint8)

@@ -82,14 +82,15 @@ def list_folder(root: Path) -> Listing:
     folders = {name.lower(): name for name, mode in _entries(root) if stat.S_ISDIR(mode)}
     held_out = [folders[name] for name in TEST_NAMES if name in folders]
     if TRAIN in folders and held_out:
-        parts = (
+        parts: tuple[Part, ...] = (
             _list_part(root, root / folders[TRAIN], is_test=False),
             _list_part(root, root / held_out[0], is_test=True),
         )
         used = {folders[TRAIN], held_out[0]}
         left_out = tuple(sorted(name for name in folders.values() if name not in used))
     else:
-        parts, left_out = (_list_part(root, root, is_test=False),), ()
+        parts = (_list_part(root, root, is_test=False),)
+        left_out = ()
     for part in parts:
         _check_part(part)
     _check_same_classes(parts)

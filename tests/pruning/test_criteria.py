@@ -155,7 +155,7 @@ def test_every_criterion_scores_every_channel_and_weight(
         assert bool((scores >= 0).all())
         assert bool(scores.isfinite().all())
     for name in ("conv1", "conv2", "fc1", "fc2"):
-        weight = module.get_submodule(name).weight
+        weight = module.get_parameter(f"{name}.weight")
         single = criterion.weights(view_weights(name, weight, evidence, ALPHA))
         assert single.shape == weight.shape
         assert bool(single.isfinite().all())

@@ -39,7 +39,7 @@ def test_channels_go_for_good_and_the_checkpoint_loads(
     assert all(after % 4 == 0 and after <= before for before, after in pruned.widths.values())
     module = restore(pruned.checkpoint)
     for name, (_, after) in pruned.widths.items():
-        assert module.get_submodule(name).weight.shape[0] == after
+        assert module.get_parameter(f"{name}.weight").shape[0] == after
     (only,) = pruned.rounds
     assert only.folded_error == 0
     assert only.shrunk_error < 1e-5
@@ -99,7 +99,7 @@ def test_a_network_that_changes_is_refused(
 ) -> None:
     def careless(module: torch.nn.Module, *arguments: object) -> None:
         with torch.no_grad():
-            module.get_submodule("head").weight.mul_(1.01)
+            module.get_parameter("head.weight").mul_(1.01)
 
     monkeypatch.setattr(prune_module, "shrink_groups", careless)
     with pytest.raises(GraphError, match="after shrinking"):

@@ -17,7 +17,7 @@ from exporter.errors import ConfigError
 from exporter.models.family import ModelRef
 from exporter.progress import Silent, shown_on
 from exporter.training import loop
-from exporter.training.augmentation import Augmentation
+from exporter.training.augmentation import Augmentation, augment
 from exporter.training.loop import Lesson, evaluate, fit
 from exporter.training.optimizer import KernelAndRest
 from exporter.training.train import default_epochs, fresh_network, parse_widths, train
@@ -81,7 +81,7 @@ def test_killed_and_continued_is_the_same_to_the_bit(
         return weights_of(module)
 
     whole = run(None)
-    original = loop.augment
+    original = augment
     calls = 0
 
     def killing(*arguments: object) -> torch.Tensor:
