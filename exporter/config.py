@@ -95,7 +95,7 @@ class TrainConfig:
         high=100_000.0,
         default_text="no limit",
     )
-    batch_size: int = option(500, "Images per training step", unit="images", low=2, high=65536)
+    batch_size: int = option(250, "Images per training step", unit="images", low=2, high=65536)
     learning_rate: float = option(
         0.0, "Peak learning rate", low=0.0, high=100.0, default_text="the model's own"
     )

@@ -29,7 +29,7 @@ _FAMILIES = (
         factory=ResNet8,
         widths=(16, 32, 64),
         smallest_side=8,
-        learning_rate=0.12,
+        learning_rate=0.24,
     ),
     Family(
         name="simple-cnn",
@@ -37,7 +37,7 @@ _FAMILIES = (
         factory=SimpleCNN,
         widths=(64, 128, 1024),
         smallest_side=4,
-        learning_rate=0.05,
+        learning_rate=0.1,
     ),
 )
 

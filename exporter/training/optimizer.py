@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-ADAMW_SHARE = 0.04
+ADAMW_SHARE = 0.01
 """AdamW's learning rate as a share of Muon's."""
 MUON_DECAY = 0.015
 """Decoupled weight decay of the kernels, times the learning rate in each step."""
