@@ -37,7 +37,7 @@ _FAMILIES = (
         factory=SimpleCNN,
         widths=(64, 128, 1024),
         smallest_side=4,
-        learning_rate=0.1,
+        learning_rate=0.15,
     ),
 )
 

@@ -13,8 +13,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-ADAMW_SHARE = 0.01
+ADAMW_SHARE = 0.04
 """AdamW's learning rate as a share of Muon's."""
+USUAL_FAN_IN = 128
+"""AdamW moves every weight by about its learning rate, whatever the gradient, but a weight starts
+at about ``1 / sqrt(fan_in)``: layers with more inputs than this get a smaller share by that root."""
 MUON_DECAY = 0.015
 """Decoupled weight decay of the kernels, times the learning rate in each step."""
 
@@ -23,31 +26,35 @@ class KernelAndRest:
     """One learning rate, two optimizers."""
 
     def __init__(self, module: nn.Module) -> None:
-        kernels: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                (kernels if parameter.ndim == 4 else rest).append(parameter)
-        self._kernels = kernels
-        self._views = [nn.Parameter(_as_matrix(kernel.data)) for kernel in kernels]
-        self._parts: list[torch.optim.Optimizer] = []
+        learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._kernels = [parameter for parameter in learned if parameter.ndim == 4]
+        self._views = [nn.Parameter(_as_matrix(kernel.data)) for kernel in self._kernels]
+        groups = [
+            {"params": [parameter], "share": _adamw_share(parameter)}
+            for parameter in learned
+            if parameter.ndim != 4
+        ]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+        ]
         if self._views:
             self._parts.append(
                 torch.optim.Muon(
-                    self._views, lr=0.0, momentum=0.6, weight_decay=MUON_DECAY, ns_steps=3
+                    [{"params": self._views, "share": 1.0}],
+                    lr=0.0,
+                    momentum=0.6,
+                    weight_decay=MUON_DECAY,
+                    ns_steps=3,
                 )
             )
-        if rest:
-            self._parts.append(torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.95)))
 
     def step(self, learning_rate: float) -> None:
         """Update every parameter from its gradient and clear the gradients."""
         for kernel, view in zip(self._kernels, self._views, strict=True):
             view.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
         for part in self._parts:
-            share = 1.0 if isinstance(part, torch.optim.Muon) else ADAMW_SHARE
             for group in part.param_groups:
-                group["lr"] = learning_rate * share
+                group["lr"] = learning_rate * group["share"]
             part.step()
             part.zero_grad(set_to_none=True)
         for kernel in self._kernels:
@@ -70,6 +77,11 @@ class KernelAndRest:
             states[int(part)].setdefault(int(index), {})[key] = value
         for optimizer, state in zip(self._parts, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _adamw_share(parameter: Tensor) -> float:
+    fan_in = parameter.shape[1] if parameter.ndim > 1 else USUAL_FAN_IN
+    return ADAMW_SHARE * (USUAL_FAN_IN / fan_in) ** 0.5
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:
