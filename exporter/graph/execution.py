@@ -19,14 +19,16 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from exporter.errors import GraphError
 from exporter.graph import optimize_file
-from exporter.graph.wiring import int_attribute
+from exporter.graph.wiring import Wiring, int_attribute
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _INTEGERS = {TensorProto.INT8, TensorProto.UINT8}
 _INDICES = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 _EXCEPTIONS = "onnxruntime.capi.onnxruntime_pybind11_state."
-_RENAMED = re.compile(r"(_token_\d+)+$")
+_RENAMED = re.compile(r"(_token_\d+|_nchwc)+$")
 """What ONNX Runtime appends to the name of a node that it replaces."""
+_FUSED = re.compile(r"^(Fused|QLinear)")
+"""What it puts in front of the operator."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +76,13 @@ def executed_graph(path: Path) -> ModelProto:
         return onnx.load(destination)
 
 
-def executed_operators(optimized: ModelProto) -> list[Executed]:
-    """Return the operators of an optimized graph in execution order, without shape arithmetic."""
+def executed_operators(optimized: ModelProto, source: ModelProto) -> list[Executed]:
+    """Return the operators of an optimized graph in execution order, without shape arithmetic.
+
+    Args:
+        optimized: what ONNX Runtime made of ``source``.
+        source: the graph as it stands in the file, which knows the names.
+    """
     types = {tensor.name: tensor.data_type for tensor in optimized.graph.initializer}
     types |= {info.name: info.type.tensor_type.elem_type for info in optimized.graph.input}
     integer: dict[int, bool] = {}
@@ -83,9 +90,10 @@ def executed_operators(optimized: ModelProto) -> list[Executed]:
         integer[index] = _is_integer(node, types)
         types.update((name, _output_type(node, types)) for name in node.output)
     feeding = _feeding_integers(optimized, integer)
+    named, wiring = {node.name: node for node in source.graph.node}, Wiring.of(source.graph)
     return [
         Executed(
-            name=_RENAMED.sub("", node.name),
+            name=_original_name(node, named, wiring),
             operator=node.op_type,
             integer=integer[index],
             feeds_integer=index in feeding,
@@ -93,6 +101,20 @@ def executed_operators(optimized: ModelProto) -> list[Executed]:
         for index, node in enumerate(optimized.graph.node)
         if types.get(node.output[0]) not in _INDICES
     ]
+
+
+def _original_name(node: NodeProto, named: dict[str, NodeProto], wiring: Wiring) -> str:
+    """Return the name of the node that ``node`` is or contains.
+
+    Some are called after the tensor they write; a convolution that swallowed the activation behind
+    it writes the activation's.
+    """
+    name = _RENAMED.sub("", node.name)
+    operator = _FUSED.sub("", node.op_type)
+    found = named.get(name) or wiring.producer.get(name)
+    while found is not None and found.op_type != operator:
+        found = wiring.producer.get(found.input[0]) if found.input else None
+    return found.name if found is not None else name
 
 
 def _is_integer(node: NodeProto, types: dict[str, int]) -> bool:

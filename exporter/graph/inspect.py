@@ -78,7 +78,7 @@ def inspect_file(path: Path) -> Inspection:
         GraphError: it is missing, damaged, not allowed (see ``limits``) or refused by ONNX Runtime.
     """
     model = read_model(path)
-    executed = executed_operators(executed_graph(path))
+    executed = executed_operators(executed_graph(path), model)
     quantized = _is_quantized(model)
     counts = any(node.op_type in COUNTED for node in model.graph.node)
     return Inspection(

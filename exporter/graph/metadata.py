@@ -1,8 +1,9 @@
 """What a shipped file says about itself, in the ``metadata_props`` of the model.
 
-Four entries, each a JSON document: ``classes``, ``input``, ``tools`` (versions) and ``digests``
-(sha256 of what the file was made from). No times, no paths, fixed order: the same build gives the
-same bytes. Any ONNX tool can read them; ONNX Runtime as ``session.get_modelmeta()``.
+Each entry is a JSON document: ``classes``, ``input``, ``tools`` (versions), ``digests`` (sha256 of
+what the file was made from) and, in a quantized file, ``quantization`` (how it was done). No times,
+no paths, fixed order: the same build gives the same bytes. Any ONNX tool can read them; ONNX
+Runtime as ``session.get_modelmeta()``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CLASSES = "classes"
 INPUT = "input"
 TOOLS = "tools"
 DIGESTS = "digests"
+QUANTIZATION = "quantization"
 FIXED = {"layout": "NHWC", "type": "uint8"}
 """The part of the input that is the same in every file; written for other readers."""
 
@@ -32,16 +34,19 @@ def write_metadata(
     *,
     tools: Mapping[str, str],
     digests: Mapping[str, str],
+    quantization: Mapping[str, str | list[str]] | None = None,
 ) -> None:
     """Replace the metadata of ``model``."""
     described = dataclasses.asdict(contract)
     classes = described.pop("classes")
-    entries = {
+    entries: dict[str, object] = {
         CLASSES: classes,
         INPUT: described | FIXED,
         TOOLS: dict(tools),
         DIGESTS: dict(digests),
     }
+    if quantization is not None:
+        entries[QUANTIZATION] = dict(quantization)
     helper.set_model_props(
         model,
         {

@@ -52,7 +52,7 @@ def measure_coverage(path: Path, contract: InputContract) -> Coverage:
         except Exception as error:  # ONNX Runtime's exceptions have no base of their own
             detail = " ".join(str(error).split())
             raise GraphError(f"ONNX Runtime cannot run the quantized file: {detail}") from error
-        operators = executed_operators(onnx.load(optimized))
+        operators = executed_operators(onnx.load(optimized), onnx.load(path))
     if not np.isfinite(logits).all():
         raise GraphError("The quantized file gives logits that are not finite.")
     check_integer(operators)

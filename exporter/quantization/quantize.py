@@ -76,17 +76,21 @@ def quantize(
     """
     contract = model.contract
     chosen = _ranges_of(model, ranges)
-    source = read_model(model.file.checked())
-    core = read_model(model.file.path)
+    core = read_model(model.file.checked())
+    tools = read_tools(core) | tool_versions("onnx", "onnxruntime")
     detach_image(core, contract)
-    core = prepare(core)
-    quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract)
+    quantized, seven_bit_layers = _quantized_for(target, prepare(core), chosen, contract)
     attach_image_to_quantized(quantized, contract)
     write_metadata(
         quantized,
         contract,
-        tools=read_tools(source) | tool_versions("onnx", "onnxruntime"),
+        tools=tools,
         digests={"float_model": model.file.sha256, "ranges": ranges.sha256},
+        quantization={
+            "target": target.name,
+            "method": method,
+            "seven_bit_layers": list(seven_bit_layers),
+        },
     )
     path = out / "model.onnx"
     save_model(quantized, path)

@@ -15,10 +15,11 @@ SCALES: dict[str, Array] = {"s": np.array(0.05, np.float32), "z": np.array(128, 
 
 
 def executed(text: str, path: Path, **constants: Array) -> list[tuple[str, str, bool, bool]]:
-    save_model(graph(text, SCALES | constants), path)
+    source = graph(text, SCALES | constants)
+    save_model(source, path)
     return [
         (entry.name, entry.operator, entry.integer, entry.feeds_integer)
-        for entry in executed_operators(executed_graph(path))
+        for entry in executed_operators(executed_graph(path), source)
     ]
 
 
@@ -140,3 +141,14 @@ def test_names_survive_layout_changes(path: Path) -> None:
     assert [(name, integer) for name, operator, integer, _ in found if "Conv" in operator] == [
         ("n2", True)
     ]
+
+
+def test_a_float_convolution_keeps_its_name_when_it_swallows_the_activation(path: Path) -> None:
+    text = """g (float[N,16,6,6] x) => (float[N,16,b,c] y) {
+        h = Conv<kernel_shape=[3,3]>(x, w)
+        y = Relu(h)
+    }"""
+
+    found = executed(text, path, w=noise(16, 16, 3, 3))
+
+    assert [name for name, operator, _, _ in found if operator in ("Conv", "FusedConv")] == ["n0"]
