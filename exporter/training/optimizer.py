@@ -17,7 +17,7 @@ ADAMW_SHARE = 0.04
 """AdamW's learning rate as a share of Muon's."""
 USUAL_FAN_IN = 128
 """AdamW moves every weight by about its learning rate, whatever the gradient, but a weight starts
-at about ``1 / sqrt(fan_in)``: layers with more inputs than this get a smaller share by that root."""
+at about ``1 / sqrt(fan_in)``: layers with more inputs than this get a smaller share."""
 MUON_DECAY = 0.015
 """Decoupled weight decay of the kernels, times the learning rate in each step."""
 
