@@ -7,6 +7,7 @@ torchvision (and with it torch) is only imported when the images are read or fet
 from __future__ import annotations
 
 import pickle
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from exporter.artifacts import digest
 from exporter.config import DataConfig
-from exporter.data.source import Dataset, Source
+from exporter.data.source import Dataset, Source, home_expanded
 from exporter.errors import DataError
 from exporter.progress import say
 
@@ -24,7 +25,7 @@ FILES = ("batches.meta", *(f"data_batch_{index}" for index in range(1, 6)), "tes
 
 
 def _fingerprint(config: DataConfig) -> str:
-    root = Path(config.data_root).expanduser()
+    root = home_expanded(config.data_root, "--data-root")
     missing = [name for name in FILES if not (root / FOLDER / name).is_file()]
     if missing and not config.download:
         raise DataError(
@@ -41,16 +42,17 @@ def _fetch(root: Path) -> None:
     say(f"Fetching CIFAR-10 (170 MB) into {root} …")
     try:
         _torchvision_datasets().CIFAR10(root, download=True)
-    # OSError covers the network and the disk, EOFError an archive that ends too early.
-    except (OSError, RuntimeError, EOFError) as error:
+    # OSError covers most of the network and the disk, EOFError an archive that ends too early.
+    except (OSError, RuntimeError, EOFError, HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"CIFAR-10 could not be fetched: {str(error) or type(error).__name__}. Check the "
-            f"network and {root}, or put {ARCHIVE} there yourself and run again with --download."
+            f"CIFAR-10 could not be fetched: {reason.rstrip('.')}. Check the network and {root}, "
+            f"or put {ARCHIVE} there yourself and run again with --download."
         ) from error
 
 
 def _read(out: Path, config: DataConfig) -> Dataset:
-    root = Path(config.data_root).expanduser()
+    root = home_expanded(config.data_root, "--data-root")
     cifar10 = _torchvision_datasets().CIFAR10
     try:
         training, test = cifar10(root, train=True), cifar10(root, train=False)

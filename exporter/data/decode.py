@@ -58,7 +58,9 @@ def upright_size(path: Path) -> Size | None:
         with _opened(path) as image:
             width, height = image.size
             # EXIF is only looked up where it matters: a PNG is decoded to find it.
-            sideways = width != height and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            sideways = width != height and (
+                image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            )
             return Size(width, height) if sideways else Size(height, width)
     except Exception:  # whatever it is, decoding the file will raise and report it
         return None

@@ -13,7 +13,7 @@ from exporter.config import DataConfig
 from exporter.data.decode import Resize, decode, silent_pillow, upright_size
 from exporter.data.listing import Listing, list_folder
 from exporter.data.size import Size, parse_size
-from exporter.data.source import Dataset, Source, some_of
+from exporter.data.source import Dataset, Source, home_expanded, some_of
 from exporter.errors import DataError
 from exporter.progress import say, track
 
@@ -58,7 +58,7 @@ def _read(out: Path, config: DataConfig) -> Dataset:
 def _root(config: DataConfig) -> Path:
     if not config.data.strip():
         raise DataError("--data is empty. Give the name of a dataset or a folder of images.")
-    return Path(config.data).expanduser()
+    return home_expanded(config.data, "--data")
 
 
 def _say_what_is_left_out(listing: Listing) -> None:

@@ -75,9 +75,13 @@ def list_folder(root: Path) -> Listing:
         DataError: the folder is missing, is a file or cannot be listed; there are fewer than two
             classes or no images; a class is empty or stands on one side of the split only.
     """
-    if not root.exists():
-        raise DataError(f"There is no folder {root}. Check --data.")
-    if not root.is_dir():
+    try:
+        mode = root.stat().st_mode
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DataError(f"There is no folder {root}. Check --data.") from error
+    except OSError as error:
+        raise DataError(f"Cannot open {root}: {error.strerror}. Check --data.") from error
+    if not stat.S_ISDIR(mode):
         raise DataError(f"{root} is a file. --data needs a folder with one folder per class.")
     folders = {name.lower(): name for name, mode in _entries(root) if stat.S_ISDIR(mode)}
     held_out = [folders[name] for name in TEST_NAMES if name in folders]
@@ -111,15 +115,18 @@ def _list_part(root: Path, folder: Path, *, is_test: bool) -> Part:
 
 
 def _images_below(root: Path, folder: Path) -> Iterator[ImageFile]:
-    """Yield the images below a class folder. Links are followed; each folder is entered once."""
-    pending, entered = [str(folder)], set()
+    """Yield the images below a class folder.
+
+    Links are followed, but each folder is entered once, and none leads back above the class.
+    """
+    pending, entered = [str(folder)], {_identity(root), _identity(folder.parent)}
     prefix = len(str(root)) + 1
     while pending:
         current = pending.pop()
-        status = Path(current).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        identity = _identity(Path(current))
+        if identity in entered:
             continue
-        entered.add((status.st_dev, status.st_ino))
+        entered.add(identity)
         for entry in _scan(current):
             found = _status(entry)
             if stat.S_ISDIR(found.st_mode):
@@ -129,6 +136,12 @@ def _images_below(root: Path, folder: Path) -> Iterator[ImageFile]:
                 yield ImageFile(path=path, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
+def _identity(folder: Path) -> tuple[int, int]:
+    """What two paths to the same folder have in common."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 def _entries(folder: Path) -> list[tuple[str, int]]:
     return sorted((entry.name, _status(entry).st_mode) for entry in _scan(str(folder)))
 
@@ -136,7 +149,8 @@ def _entries(folder: Path) -> list[tuple[str, int]]:
 def _scan(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            return sorted(visible, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"Cannot list {folder}: {error.strerror}.") from error
 
@@ -178,7 +192,7 @@ def _check_part(part: Part) -> None:
     if len(names) < 2:
         raise DataError(
             f"{part.folder} has only the class {names[0]!r}. At least 2 classes are needed, each "
-            "a folder of images."
+            "a folder of images. If they lie one level deeper, give that folder to --data."
         )
     empty = [name for name, files in part.classes.items() if not files]
     if empty:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.config import DataConfig
+from exporter.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,3 +45,11 @@ def some_of(names: Sequence[str], limit: int = 5) -> str:
     """Return the first names, comma-separated, and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def home_expanded(text: str, flag: str) -> Path:
+    """Return the path with ``~`` replaced; raises DataError if there is no such home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{flag} is {text!r}, but there is no such home folder.") from error
