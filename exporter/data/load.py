@@ -112,7 +112,8 @@ def _write(
     with image_file.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for first in range(0, len(rows), IMAGES_PER_WRITE):
-            file.write(images[rows[first : first + IMAGES_PER_WRITE]].data)
+            block = images[rows[first : first + IMAGES_PER_WRITE]]
+            file.write(np.ascontiguousarray(block).data)  # a source may hold NCHW underneath
     np.save(label_file, labels[rows])
     return Split(
         name=name,

@@ -71,6 +71,11 @@ def test_loaded_into_four_parts_and_from_the_cache(config: DataConfig, tmp_path:
     cache = Cache(tmp_path / "cache")
     splits = load_splits(cache, config)
     assert splits.test.count == 4
+    stored = SOURCE.read(tmp_path / "out", config).images[20:]
+    written = splits.test.arrays()[0]
+    assert sorted(image.tobytes() for image in written) == sorted(
+        image.tobytes() for image in stored
+    )
     assert splits.train.count + splits.calibration.count + splits.validation.count == 20
     assert (splits.contract.height, splits.contract.width) == (32, 32)
     assert load_splits(cache, config) == splits

@@ -91,7 +91,9 @@ def test_large_shares_leave_something_to_train_on() -> None:
     labels = labelled(10, 10)
     cut = cut_of(labels, test_share=0.9, validation_share=0.5)
     assert counts_of(cut, labels, "test") == [7, 7]
-    assert counts_of(cut, labels, "train") == [1, 1]
+    assert counts_of(cut, labels, "validation") == [1, 1]
+    assert sorted(counts_of(cut, labels, "train")) == [1, 2]
+    assert len(cut.calibration) == 1
 
 
 def test_the_seed_alone_decides() -> None:
