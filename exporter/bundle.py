@@ -22,6 +22,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -112,6 +113,16 @@ def bundle(
     _place(files, final, marker=MANIFEST)
     _discard_failure(final)
     return final
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder that will receive bundles; raises OutputError if nothing can go there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise _cannot_write(out, error) from error
 
 
 def write_failure(

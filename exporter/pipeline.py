@@ -6,14 +6,16 @@ import dataclasses
 from pathlib import Path
 
 from exporter.artifacts import Cache, StageRun
-from exporter.bundle import bundle, bundle_path, write_failure
+from exporter.bundle import bundle, bundle_path, check_writable, write_failure
 from exporter.config import BuildConfig, check_limits
 from exporter.data.load import load_splits
 from exporter.data.splits import Split
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
+from exporter.models import find_model
+from exporter.pruning.criteria import find_criterion
 from exporter.pruning.prune import Pruned, prune
-from exporter.quantization.calibrate import calibrate
+from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
@@ -26,8 +28,8 @@ from exporter.report.provenance import (
     QuantizationReport,
     StageReport,
 )
-from exporter.targets import find_target
-from exporter.training.train import train
+from exporter.targets import Target, find_target
+from exporter.training.train import parse_widths, train
 from exporter.verification.verify import Candidate, verify
 
 
@@ -38,8 +40,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         ExporterError: the request cannot be honoured. A failed gate is no error: the report says
             so, and there is no bundle.
     """
-    check_limits(config)
-    target = find_target(config.target)
+    target = _checked(config)
     data = load_splits(cache, config.data)
     trained = cache.run(train, config.train, data)
     pruned = cache.run(prune, config.prune, target.channel_multiple, trained, data)
@@ -75,6 +76,17 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
             recipe=recipe_tables(config),
         ),
     )
+
+
+def _checked(config: BuildConfig) -> Target:
+    """Refuse before the long work what would fail after it; return the target."""
+    check_limits(config)
+    find_model(config.train.model)
+    parse_widths(config.train.widths)
+    find_criterion(config.prune.criterion)
+    methods_of(config.calibrate)
+    check_writable(Path(config.out))
+    return find_target(config.target)
 
 
 def _candidate(model: OnnxModel | QuantizedModel) -> Candidate:
