@@ -20,6 +20,8 @@ from exporter.errors import DataError
 from exporter.progress import Advance, Silent, shown_on
 from tests.data.pictures import noise, save, save_class, save_tree
 
+REAL_SCANDIR = os.scandir
+
 
 class Heard(Silent):
     """Remembers what would be shown."""
@@ -271,6 +273,24 @@ def test_links_are_followed_and_loops_end(root: Path, scratch: Path, tmp_path: P
     pets, _ = read(root, scratch)
     assert pets.classes == ("cat", "dog", "fox")
     assert pets.labels.tolist() == [0, 0, 0, 1, 2, 2]
+
+
+def test_the_file_systems_order_does_not_matter(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tree(root, cat=2, dog=1)
+    save_class(tmp_path / "elsewhere", 2, 7)
+    for name in ("one", "two"):  # the files are reached by one of two paths
+        (root / "cat" / name).symlink_to(tmp_path / "elsewhere")
+    prints = set()
+    for step in (1, -1):
+
+        def scan(path: str, step: int = step) -> AbstractContextManager[list[os.DirEntry[str]]]:
+            return nullcontext(sorted(REAL_SCANDIR(path), key=lambda entry: entry.name)[::step])
+
+        monkeypatch.setattr(os, "scandir", scan)
+        prints.add(known(root))
+    assert len(prints) == 1
 
 
 @pytest.mark.parametrize("parts", [False, True])

@@ -13,7 +13,7 @@ import pytest
 from exporter.artifacts import Cache
 from exporter.config import DataConfig
 from exporter.data import load as loading
-from exporter.data.cut import content_hashes
+from exporter.data.cut import Cut, content_hashes, cut_parts
 from exporter.data.load import fingerprint, load, load_splits
 from exporter.data.splits import Split, Splits
 from exporter.errors import CacheError, ConfigError, DataError
@@ -204,10 +204,8 @@ def test_images_that_become_equal_by_resizing_are_duplicates(cache: Cache, root:
 def test_parts_that_overlap_are_never_written_unnoticed(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loading.cut_parts
-
-    def wrong(*args: Any) -> Any:
-        cut = real(*args)
+    def wrong(*args: Any) -> Cut:
+        cut = cut_parts(*args)
         return dataclasses.replace(cut, train=np.append(cut.train, cut.test[:1]))
 
     monkeypatch.setattr(loading, "cut_parts", wrong)

@@ -45,7 +45,8 @@ def rows_of(cut: Cut) -> dict[str, list[int]]:
 
 
 def counts_of(cut: Cut, labels: NDArray[np.int64], part: str) -> list[int]:
-    return np.bincount(labels[getattr(cut, part)], minlength=int(labels.max()) + 1).tolist()
+    rows: NDArray[np.int64] = getattr(cut, part)
+    return list(np.bincount(labels[rows], minlength=int(labels.max()) + 1))
 
 
 def test_every_row_lands_in_exactly_one_part() -> None:
