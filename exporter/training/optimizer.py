@@ -8,6 +8,7 @@ orthogonalising them would cost more than the step itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -81,7 +82,7 @@ class KernelAndRest:
 
 def _adamw_share(parameter: Tensor) -> float:
     fan_in = parameter.shape[1] if parameter.ndim > 1 else USUAL_FAN_IN
-    return ADAMW_SHARE * (USUAL_FAN_IN / fan_in) ** 0.5
+    return ADAMW_SHARE * math.sqrt(USUAL_FAN_IN / fan_in)
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:
