@@ -49,4 +49,3 @@ def canonicalize(model: ModelProto) -> None:
         del node.attribute[:]
         node.attribute.extend(copies)
     del graph.value_info[:]
-    del graph.metadata_props[:]

@@ -66,6 +66,23 @@ def test_everything_runs_on_integer_kernels(
     assert int8.file.path.stat().st_size < model.file.path.stat().st_size
 
 
+def test_a_pool_in_front_reads_the_raw_bytes(tmp_path: Path, calibrated: Calibrator) -> None:
+    side = networks.SIDE // 2 - 2
+    module = torch.nn.Sequential(
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(3, 16, 3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16 * side * side, len(networks.CLASSES)),
+    )
+    model = networks.exported(module.eval(), tmp_path / "float")
+
+    int8 = quantize(tmp_path, CPU, model, calibrated(model), "minmax")
+
+    assert int8.coverage.integer["NhwcMaxPool"] == 1
+    assert int8.coverage.floating == {}
+
+
 def test_raw_bytes_give_the_same_logits_as_float_pixels_to_the_bit(
     tmp_path: Path, exports: Exports, calibrated: Calibrator
 ) -> None:
