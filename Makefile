@@ -24,6 +24,7 @@ DATA ?= cifar10
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.cifar10 --data "$(DATA)"
 	$(BIN)/python -m benchmarks.training_throughput
+	$(BIN)/python -m benchmarks.data_loading --data "$(DATA)"
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
