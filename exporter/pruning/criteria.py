@@ -1,8 +1,8 @@
 """Importance scores: one small function each, low is pruned first.
 
 A criterion scores whole channels (``Channels`` -> ``[C]``) and single weights (``Weights`` -> the
-weight's shape). Scores are compared inside a group; where one threshold spans the network they are
-first divided by the group's mean, so a layer's scale doesn't decide its share.
+weight's shape). Where one threshold spans the network, scores are first divided by their layer's
+total: what is compared is the share of a layer that a channel carries.
 """
 
 from __future__ import annotations

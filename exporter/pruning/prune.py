@@ -33,7 +33,7 @@ from exporter.training.augmentation import normalise
 from exporter.training.loop import History, evaluate, fit
 from exporter.training.train import Trained
 
-VERSION = 1
+VERSION = 2
 
 TOLERANCE = 1e-4
 """Largest accepted difference of logits, relative to the largest logit: float32 sums in another

@@ -20,7 +20,8 @@ def survivors(
         scores: per layer, the scores of the entries that are still there.
         removed: per layer, how many entries earlier rounds have removed.
         share: share of all entries, removed ones included, that shall be gone afterwards.
-        scope: one threshold over all layers (scores divided by their layer's mean), or one each.
+        scope: one threshold over all layers, or one each. Across layers a score counts as its share
+            of the layer's total, so a layer of many channels, where each matters less, gives more.
     """
     if scope == "layer":
         return {
@@ -28,7 +29,7 @@ def survivors(
             for name, values in scores.items()
         }
     pool = torch.cat(
-        [values.flatten() / values.mean().clamp(min=1e-30) for values in scores.values()]
+        [values.flatten() / values.sum().clamp(min=1e-30) for values in scores.values()]
     )
     owner = torch.cat(
         [torch.full((values.numel(),), place) for place, values in enumerate(scores.values())]

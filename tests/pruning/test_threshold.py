@@ -14,9 +14,14 @@ def test_one_threshold_per_layer() -> None:
     assert survivors(SCORES, {"a": 0, "b": 0}, 0.5, "layer") == {"a": 2, "b": 2}
 
 
-def test_one_threshold_for_all_after_dividing_by_the_layers_mean() -> None:
-    # a: .4 .8 1.2 1.6, b: .5 .5 .5 2.5; the lowest four are .4 and the three .5.
+def test_one_threshold_for_all_compares_shares_of_the_layers_total() -> None:
+    # a: .1 .2 .3 .4, b: .125 .125 .125 .625; the lowest four are .1 and the three .125.
     assert survivors(SCORES, {"a": 0, "b": 0}, 0.5, "global") == {"a": 3, "b": 1}
+
+
+def test_a_layer_of_many_equal_channels_gives_before_one_of_few() -> None:
+    scores = {"narrow": torch.ones(4), "wide": torch.ones(12)}
+    assert survivors(scores, {"narrow": 0, "wide": 0}, 0.5, "global") == {"narrow": 4, "wide": 4}
 
 
 def test_equal_scores_do_not_fall_together() -> None:
