@@ -96,6 +96,7 @@ def _decode_all(
     images = np.lib.format.open_memmap(
         scratch, mode="w+", dtype=np.uint8, shape=(len(paths), *size, 3)
     )
+    _reserve(scratch)
     failures: dict[int, str] = {}
 
     def decode_rows(rows: range) -> int:
@@ -117,6 +118,13 @@ def _decode_all(
         for count in pool.map(decode_rows, tasks):
             advance(count, "")
     return images, failures
+
+
+def _reserve(file: Path) -> None:
+    """Take the disk space now: a full disk is an OSError here, but kills who writes to a map."""
+    if hasattr(os, "posix_fallocate"):  # macOS lacks it
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
 def _check_unreadable(files: tuple[str, ...], total: int, limit: float, reason: str) -> None:

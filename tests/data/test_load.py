@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from exporter.data import load as loading
 from exporter.data.cut import Cut, content_hashes, cut_parts
 from exporter.data.load import fingerprint, load, load_splits
 from exporter.data.splits import Split, Splits
-from exporter.errors import CacheError, ConfigError, DataError
+from exporter.errors import CacheError, ConfigError, DataError, OutputError
 from exporter.progress import Silent, shown_on
 from tests.data.pictures import noise, save, save_tree
 
@@ -228,6 +229,23 @@ def test_a_class_that_is_unreadable_as_a_whole_is_named(cache: Cache, root: Path
     (root / "emu" / "0.png").write_bytes(b"text")
     with pytest.raises(DataError, match=r"'emu' \(0\)"):
         load_splits(cache, config_for(root, max_unreadable=0.5))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+def test_a_full_disk_is_an_error_before_images_are_decoded(
+    cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def full(descriptor: int, start: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr("exporter.data.folder.decode", None)
+    with pytest.raises(OutputError, match=r"No space left.*Free some space"):
+        load_splits(cache, config_for(root))
+    assert asked == [50 * 8 * 8 * 3 + 128]  # the images and the header of the .npy file
 
 
 def test_a_failed_load_leaves_no_result(cache: Cache, root: Path) -> None:
