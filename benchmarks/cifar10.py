@@ -23,7 +23,7 @@ from typing import Any
 
 RECIPES = {
     "edge-vgg": ["--prune", "0.4", "--epochs", "24", "--finetune-epochs", "16"],
-    "simple-cnn": ["--prune", "0.72", "--epochs", "15", "--finetune-epochs", "12"],
+    "simple-cnn": ["--prune", "0.78", "--epochs", "15", "--finetune-epochs", "8"],
     "resnet8": ["--prune", "0.25", "--epochs", "26", "--finetune-epochs", "10"],
 }
 """Options beyond the defaults, by network."""
