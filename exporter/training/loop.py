@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -89,6 +90,7 @@ def fit(
     title: str,
     teacher: nn.Module | None = None,
     constrain: Callable[[], None] | None = None,
+    keep_best: bool = False,
     resume: Path | None = None,
 ) -> History:
     """Train ``module`` in place and leave the averaged weights in it.
@@ -102,11 +104,13 @@ def fit(
         lesson: the budget and the recipe.
         contract: how bytes are normalised.
         train: images to learn from.
-        validation: images that are only watched.
+        validation: images that are only watched, unless ``keep_best`` chooses by them.
         title: what the progress line says.
         teacher: a trained network whose softened opinion joins the labels (Hinton et al. 2015,
             arXiv 1503.02531).
         constrain: called after every step, for instance to keep masked weights at zero.
+        keep_best: leave the averaged weights of the epoch that was best on ``validation``, the
+            later one of equals, instead of the last epoch's.
         resume: folder for the state of a killed run.
     """
     keep_freed_memory()
@@ -124,7 +128,9 @@ def fit(
     average = AveragedModel(
         module, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / AVERAGED_STEPS), use_buffers=True
     )
-    state = Resume(resume, module, average, optimizer)
+    best = copy.deepcopy(average.module) if keep_best else average.module
+    parts = {"module": module, "average": average} | ({"best": best} if keep_best else {})
+    state = Resume(resume, parts, optimizer)
     done = state.load()
     epochs = state.planned or lesson.epochs
 
@@ -156,11 +162,13 @@ def fit(
                 advance(1, f"loss {total_loss / (step + 1):.3f}")
             top1 = evaluate(average.module, contract, validation)
             done.append(Epoch(loss=total_loss / steps_per_epoch, validation_top1=top1))
+            if keep_best and top1 == max(entry.validation_top1 for entry in done):
+                best.load_state_dict(average.module.state_dict())
             advance(0, f"validation {top1:.2f} %")
             epoch += 1
             state.save(done)
 
-    module.load_state_dict(average.module.state_dict())
+    module.load_state_dict(best.state_dict())
     module.to("cpu").to(memory_format=torch.contiguous_format).eval()
     if teacher is not None:
         teacher.to("cpu").to(memory_format=torch.contiguous_format)

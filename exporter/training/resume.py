@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +31,11 @@ class Resume:
     def __init__(
         self,
         folder: Path | None,
-        module: nn.Module,
-        average: nn.Module,
+        modules: Mapping[str, nn.Module],
         optimizer: KernelAndRest,
     ) -> None:
         self._folder = folder
-        self._modules = {"module": module, "average": average}
+        self._modules = modules
         self._optimizer = optimizer
         self.planned = 0
         """Epochs that the time budget was found to pay for; 0 where epochs were asked for."""

@@ -64,8 +64,13 @@ def _folder(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("killed_in", [1, 2])
+@pytest.mark.parametrize("keep_best", [False, True])
 def test_killed_and_continued_is_the_same_to_the_bit(
-    splits: Splits, tmp_path: Path, killed_in: int, monkeypatch: pytest.MonkeyPatch
+    splits: Splits,
+    tmp_path: Path,
+    killed_in: int,
+    keep_best: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run(resume: Path | None) -> dict[str, torch.Tensor]:
         module = fresh_network(MODEL, splits, 5)
@@ -76,10 +81,13 @@ def test_killed_and_continued_is_the_same_to_the_bit(
             splits.train,
             splits.validation,
             title="t",
+            keep_best=keep_best,
             resume=resume,
         )
         return weights_of(module)
 
+    # The first epoch is the best, so the best weights have to survive the kill.
+    monkeypatch.setattr(loop, "evaluate", Scripted([80.0, 60.0, 70.0]))
     whole = run(None)
     original = augment
     calls = 0
@@ -91,12 +99,59 @@ def test_killed_and_continued_is_the_same_to_the_bit(
             raise KilledError
         return original(*arguments)  # type: ignore[arg-type]
 
+    monkeypatch.setattr(loop, "evaluate", Scripted([80.0, 60.0, 70.0]))
     monkeypatch.setattr(loop, "augment", killing)
     with pytest.raises(KilledError):
         run(tmp_path / RESUME)
     monkeypatch.setattr(loop, "augment", original)
     assert len(list((tmp_path / RESUME).iterdir())) == 1
     assert same(run(tmp_path / RESUME), whole)
+
+
+class Scripted:
+    """An evaluation that gives the scores it is told, and remembers the weights it saw."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = iter(scores)
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, module: nn.Module, *rest: object) -> float:
+        self.seen.append(weights_of(module))
+        return next(self.scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "keep_best"),
+    [
+        ([90.0, 95.0, 80.0], 1, True),
+        ([95.0, 80.0, 95.0], 2, True),
+        ([95.0, 80.0, 90.0], 0, True),
+        ([95.0, 80.0, 90.0], 2, False),
+    ],
+)
+def test_the_best_epoch_on_validation_is_kept_where_asked(
+    splits: Splits,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[float],
+    best: int,
+    keep_best: bool,
+) -> None:
+    evaluation = Scripted(scores)
+    monkeypatch.setattr(loop, "evaluate", evaluation)
+    module = fresh_network(MODEL, splits, 5)
+    fit(
+        module,
+        LESSON,
+        splits.contract,
+        splits.train,
+        splits.validation,
+        title="t",
+        keep_best=keep_best,
+    )
+    found = weights_of(module)
+    assert [same(found, seen) for seen in evaluation.seen] == [
+        epoch == best for epoch in range(len(scores))
+    ]
 
 
 def test_a_time_budget_decides_the_epochs_once(splits: Splits, tmp_path: Path) -> None:
