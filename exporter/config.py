@@ -16,6 +16,9 @@ from exporter.errors import ConfigError
 
 T = TypeVar("T")
 
+DEFAULT_SHARE = 0.4
+DEFAULT_STEPS = 4
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
@@ -112,11 +115,52 @@ class TrainConfig:
     seed: int = option(0, "Seed of the weights and of the augmentation", low=0, high=2**31 - 1)
 
 
+BUDGETS = ("max_parameters", "max_macs", "max_kb", "max_ms")
+"""Fields of ``PruneConfig`` that stand in for the share; at most one may be set."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneConfig:
     """What is removed, by which score, and how the network recovers."""
 
-    prune: float = option(0.4, "Share that is removed, 0 to 0.99", low=0.0, high=0.99)
+    prune: float | None = option(
+        None,
+        "Share that is removed, 0 to 0.99",
+        low=0.0,
+        high=0.99,
+        default_text="0.4 where no budget is given",
+    )
+    max_parameters: int = option(
+        0,
+        "In place of --prune: keep the widest network with at most so many weights and biases",
+        low=0,
+        high=1e12,
+        default_text="no limit",
+    )
+    max_macs: int = option(
+        0,
+        "In place of --prune: the widest with at most so many multiply-accumulates per image",
+        low=0,
+        high=1e15,
+        default_text="no limit",
+    )
+    max_kb: float = option(
+        0.0,
+        "In place of --prune: the widest whose int8 file has at most so many 1000 bytes",
+        unit="kB",
+        low=0.0,
+        high=1e9,
+        default_text="no limit",
+    )
+    max_ms: float = option(
+        0.0,
+        "In place of --prune: the widest whose int8 file is that fast on this machine, one image, "
+        "one thread; another machine gives another network",
+        unit="milliseconds",
+        low=0.0,
+        high=1e6,
+        default_text="no limit",
+    )
     criterion: str = option("wanda", "Importance score; see `exporter criteria`")
     alpha: float = option(
         1.0,
@@ -124,16 +168,27 @@ class PruneConfig:
         low=0.0,
         high=1e6,
     )
-    scope: Literal["global", "layer"] = option(
-        "global", "One threshold for the whole network, or one per layer"
+    scope: Literal["global", "layer", "sensitivity"] = option(
+        "global",
+        "One threshold for the whole network, one per layer, or each layer as much as a scan says "
+        "it can lose (takes longer)",
     )
     unit: Literal["channels", "weights"] = option(
         "channels", "Remove whole channels (smaller and faster) or single weights (download size)"
     )
-    steps: int = option(1, "Rounds of pruning, each followed by fine-tuning", low=1, high=100)
+    schedule: Literal["one-shot", "linear", "cubic", "geometric"] = option(
+        "one-shot", "All at once, or in rounds: equal steps, large ones first, or equal shares"
+    )
+    steps: int = option(
+        0,
+        "Rounds of pruning, each followed by fine-tuning",
+        low=0,
+        high=100,
+        default_text="1 for one-shot, else 4",
+    )
     finetune_epochs: int = option(
         0,
-        "Fine-tuning after pruning, all rounds together",
+        "Fine-tuning after pruning, all rounds together; the last has half of it",
         unit="epochs",
         low=0,
         high=100_000,
@@ -146,13 +201,34 @@ class PruneConfig:
         high=100.0,
         default_text="half of training's",
     )
-    distill: float = option(
-        0.7,
-        "Weight of the dense network's opinion in fine-tuning; 0 turns it off",
-        low=0.0,
-        high=1.0,
+    teacher: str = option(
+        "",
+        "Folder of a checkpoint whose opinion fine-tuning learns from",
+        default_text="the dense network",
+    )
+    distill: float = option(0.7, "Weight of that opinion; 0 turns it off", low=0.0, high=1.0)
+    distill_auto: bool = option(
+        False,
+        "Fine-tune the last round without the teacher too and keep what is better on validation; "
+        "doubles that round's time",
     )
     temperature: float = option(2.0, "Softening of that opinion", low=0.1, high=100.0)
+
+    @property
+    def share(self) -> float:
+        """The share that is asked for where no budget is."""
+        return DEFAULT_SHARE if self.prune is None else self.prune
+
+    @property
+    def budget(self) -> tuple[str, float] | None:
+        """The field that holds the budget, with its value; None where a share is asked for."""
+        asked = [(name, float(getattr(self, name))) for name in BUDGETS if getattr(self, name)]
+        return asked[0] if asked else None
+
+    @property
+    def rounds(self) -> int:
+        """How often something is removed."""
+        return self.steps or (1 if self.schedule == "one-shot" else DEFAULT_STEPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +290,10 @@ def options_of(config_type: type) -> Mapping[str, Option]:
 
 
 def check_limits(config: object) -> None:
-    """Raise ConfigError if a number in ``config`` (or in a nested config) is outside its limits."""
+    """Raise ConfigError if ``config`` has a number outside its limits or a contradiction.
+
+    Configs nested in it are checked, too.
+    """
     for entry in dataclasses.fields(cast(Any, config)):
         value = getattr(config, entry.name)
         if dataclasses.is_dataclass(value):
@@ -222,7 +301,36 @@ def check_limits(config: object) -> None:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             limits: Option = entry.metadata["option"]
             if not limits.low <= value <= limits.high:
-                flag = "--" + (limits.flag or entry.name).replace("_", "-")
                 raise ConfigError(
-                    f"{flag} is {value}, but must lie between {limits.low:g} and {limits.high:g}."
+                    f"{_flag(limits.flag or entry.name)} is {value}, but must lie between "
+                    f"{limits.low:g} and {limits.high:g}."
                 )
+    if isinstance(config, PruneConfig):
+        _check_pruning(config)
+    if isinstance(config, BuildConfig) and config.prune.max_ms and config.verify.threads != 1:
+        raise ConfigError(
+            f"--max-ms is a budget for one thread, but --threads is {config.verify.threads}. "
+            "Leave out one of them."
+        )
+
+
+def _check_pruning(config: PruneConfig) -> None:
+    asked = ["prune"] * (config.prune is not None) + [n for n in BUDGETS if getattr(config, n)]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(map(_flag, asked))} exclude each other. Give one.")
+    if config.unit == "weights" and config.budget:
+        raise ConfigError(
+            f"{_flag(asked[0])} needs --unit channels: single weights that are zero leave the "
+            "network as large and as slow as it was. Use --prune."
+        )
+    if config.unit == "weights" and config.scope == "sensitivity":
+        raise ConfigError("--scope sensitivity needs --unit channels. Use --scope layer or global.")
+    if config.schedule == "one-shot" and config.steps > 1:
+        raise ConfigError(
+            f"--steps {config.steps} needs --schedule linear, cubic or geometric; one-shot is one "
+            "round."
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -109,13 +109,13 @@ def _fitted(value: object, kind: object, name: str) -> object:
         if value in choices:
             return value
         raise ConfigError(f"{name} is {value!r}, but must be one of: {', '.join(choices)}.")
-    if kind is float and type(value) is int and abs(value) < 2**53:
+    kinds = choices or (kind,)
+    if float in kinds and type(value) is int and abs(value) < 2**53:
         return float(value)
-    if type(value) in (choices or (kind,)):  # exact: True is an int, but no number of epochs
+    if type(value) in kinds:  # exact: True is an int, but no number of epochs
         return value
-    wanted = (choices or (kind,))[0]
     nouns = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
-    raise ConfigError(f"{name} is {value!r}, but must be {nouns[wanted]}.")
+    raise ConfigError(f"{name} is {value!r}, but must be {nouns[kinds[0]]}.")
 
 
 def _advice(key: str, where: str) -> str:

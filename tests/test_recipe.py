@@ -49,6 +49,7 @@ def test_the_text_names_every_option_that_is_set() -> None:
     assert tables == recipe_tables(BuildConfig())
     expected = dataclasses.asdict(BuildConfig())
     assert expected["train"].pop("flip") is None
+    assert expected["prune"].pop("prune") is None
     assert tables == expected
 
 

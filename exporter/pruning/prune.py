@@ -134,8 +134,8 @@ def prune(
     )
     remove = _remove_channels if config.unit == "channels" else _remove_weights
     rounds: list[Round] = []
-    for index in range(config.steps if config.prune else 0):
-        share = config.prune * (index + 1) / config.steps
+    for index in range(config.rounds if config.share else 0):
+        share = config.share * (index + 1) / config.rounds
         evidence = gather_evidence(work.module, _batches(data.calibration, data.contract))
         probe = next(_batches(data.calibration, data.contract))[0][:PROBE_IMAGES]
         folded_error, shrunk_error = remove(work, share, evidence, probe)
@@ -164,7 +164,7 @@ def prune(
         ),
         criterion=config.criterion,
         unit=config.unit,
-        asked=config.prune,
+        asked=config.share,
         removed=work.removed(),
         widths={name: (width, len(work.kept[name])) for name, width in work.widths.items()},
         rounds=tuple(rounds),
@@ -269,7 +269,7 @@ def _recover(
     """Fine-tune after round ``index``; the epochs are spread evenly over the rounds."""
     config = work.config
     total = config.finetune_epochs or len(trained.history.epochs)
-    epochs = total * (index + 1) // config.steps - total * index // config.steps
+    epochs = total * (index + 1) // config.rounds - total * index // config.rounds
     if epochs == 0:
         return None
     lesson = dataclasses.replace(
@@ -294,7 +294,7 @@ def _recover(
         data.contract,
         data.train,
         data.validation,
-        title="Fine-tuning" if config.steps == 1 else f"Fine-tuning {index + 1}/{config.steps}",
+        title="Fine-tuning" if config.rounds == 1 else f"Fine-tuning {index + 1}/{config.rounds}",
         teacher=dense if config.distill else None,
         constrain=keep_masked if work.masks else None,
         resume=resume,

@@ -54,7 +54,7 @@ def test_channels_go_for_good_and_the_checkpoint_loads(
 
 
 def test_rounds_add_up(trained: Trained, splits: Splits, tmp_path: Path) -> None:
-    config = dataclasses.replace(QUICK, steps=2, finetune_epochs=3, criterion="wanda")
+    config = dataclasses.replace(QUICK, schedule="linear", steps=2, finetune_epochs=3)
     pruned = prune(tmp_path, config, 2, trained, splits)
     first, second = pruned.rounds
     assert first.removed == pytest.approx(0.25, abs=0.06)
