@@ -83,7 +83,7 @@ def _checked(config: BuildConfig) -> Target:
     check_limits(config)
     find_model(config.train.model)
     parse_widths(config.train.widths)
-    find_criterion(config.prune.criterion)
+    find_criterion(config.prune.criterion, config.prune.unit)
     methods_of(config.calibrate)
     check_writable(Path(config.out))
     return find_target(config.target)

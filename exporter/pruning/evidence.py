@@ -1,156 +1,209 @@
-"""What data-driven criteria look at: activations and gradients, streamed over calibration images.
+"""What data-driven criteria look at, streamed over calibration images.
 
-Memory is one batch plus one number per channel and per weight, whatever the number of images.
+A criterion states what it needs, and only that is gathered. Memory is one batch plus a number per
+channel or per weight, whatever the number of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from exporter.pruning.groups import Group
+from exporter.pruning.layout import by_input, rows
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Normalised pixels ``[N, 3, H, W]`` with labels ``[N]``."""
 
+Need = Literal[
+    "weights", "activations", "gradients", "squared-gradients", "sample-gradients", "feature-maps"
+]
+"""What a criterion looks at: the weights alone, or one of these besides."""
+
+RANK_IMAGES = 32
+"""Images whose feature maps are decomposed: the average rank hardly moves with more."""
+
+Layer = nn.Conv2d | nn.Linear
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """Statistics over the calibration images, in the float64 they were summed in."""
+    """Statistics over the calibration images, in float64. What was not asked for is empty."""
 
-    input_mean: Mapping[str, Tensor]
+    input_mean: Mapping[str, Tensor] = field(default_factory=dict)
     """Per layer, the mean of |a| of each of its inputs (a convolution's channels): ``[in]``."""
-    input_norm: Mapping[str, Tensor]
+    input_norm: Mapping[str, Tensor] = field(default_factory=dict)
     """Per layer, the root mean square of each input: ``[in]``."""
-    gradient: Mapping[str, Tensor]
-    """Per layer, the mean over batches of |dL/dw| of each weight, in the weight's shape."""
+    input_active: Mapping[str, Tensor] = field(default_factory=dict)
+    """Per layer, the share of each input's values that are not zero: ``[in]``."""
+    gradient: Mapping[str, Tensor] = field(default_factory=dict)
+    """Per layer, the mean over batches of |dL/dw|, in the weight's shape."""
+    gradient_square: Mapping[str, Tensor] = field(default_factory=dict)
+    """Per layer, the mean of (dL/dw)^2 over batches or over single images, as asked for."""
+    removal_square: Mapping[str, Tensor] = field(default_factory=dict)
+    """Per group, the mean over batches of the squared first-order change of the loss where a
+    channel is removed: ``[C]``."""
+    map_rank: Mapping[str, Tensor] = field(default_factory=dict)
+    """Per layer that puts out channels, the average rank of the positive part of each: ``[out]``.
+    """
 
 
-def gather_evidence(module: nn.Module, batches: Batches) -> Evidence:
-    """Run forward and backward over ``batches``; the network itself is left as it was."""
-    layers = {
+def gather_evidence(
+    module: nn.Module, groups: Sequence[Group], batches: Batches, need: Need
+) -> Evidence:
+    """Return what ``need`` asks for; the network itself is left as it was.
+
+    Gradients are those of the mean cross-entropy of a batch, in eval mode. ``gradients`` and
+    ``squared-gradients`` depend on the batch size, as in their sources; all else does not.
+
+    Args:
+        module: returns logits ``[N, classes]``.
+        groups: channels that are of interest, for what is gathered by channel.
+        batches: read once, and not at all where weights are all that is needed.
+        need: as the criterion states it.
+    """
+    twin = copy.deepcopy(module).eval().requires_grad_(False)
+    match need:
+        case "weights":
+            return Evidence()
+        case "activations":
+            return _activations(twin, batches)
+        case "gradients":
+            return _gradients(twin, batches)
+        case "squared-gradients":
+            return _squares(twin, groups, batches)
+        case "sample-gradients":
+            return _squares(twin, (), _single_images(batches))
+        case "feature-maps":
+            return _feature_maps(twin, groups, batches)
+
+
+def weighted_layers(module: nn.Module) -> dict[str, Layer]:
+    """Return the convolutions and linears of ``module`` by name."""
+    return {
         name: layer
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     }
-    absolute: dict[str, Tensor] = {}
-    square: dict[str, Tensor] = {}
+
+
+@torch.no_grad()
+def _activations(module: nn.Module, batches: Batches) -> Evidence:
+    layers = weighted_layers(module)
+    totals: dict[str, Tensor] = {}
     values = dict.fromkeys(layers, 0)
-    gradient = {
+
+    def watch(name: str, layer: Layer) -> None:
+        width = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+        total = torch.zeros(3, width, dtype=torch.float64, device=layer.weight.device)
+        totals[name] = total
+
+        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            read = inputs[0]
+            # A linear layer's channels are its last dimension, wherever that is.
+            channel = 1 if isinstance(layer, nn.Conv2d) else read.ndim - 1
+            others = [place for place in range(read.ndim) if place != channel]
+            total[0] += read.abs().sum(others, dtype=torch.float64)
+            total[1] += read.square().sum(others, dtype=torch.float64)
+            total[2] += read.count_nonzero(others)
+            values[name] += read.numel() // width
+
+        layer.register_forward_pre_hook(add)
+
+    for name, layer in layers.items():
+        watch(name, layer)
+    for pixels, _ in batches:
+        module(pixels)
+    # A layer that never ran read nothing: all its statistics are 0.
+    means = {name: totals[name] / max(values[name], 1) for name in layers}
+    return Evidence(
+        input_mean={name: mean[0] for name, mean in means.items()},
+        input_norm={name: mean[1].sqrt() for name, mean in means.items()},
+        input_active={name: mean[2] for name, mean in means.items()},
+    )
+
+
+def _gradients(module: nn.Module, batches: Batches) -> Evidence:
+    totals = _zeros(module)
+    count = 0
+    for gradients in _weight_gradients(module, batches):
+        for name, gradient in gradients.items():
+            totals[name] += gradient.abs()
+        count += 1
+    return Evidence(gradient={name: total / count for name, total in totals.items()})
+
+
+def _squares(module: nn.Module, groups: Sequence[Group], pieces: Batches) -> Evidence:
+    layers = weighted_layers(module)
+    totals = _zeros(module)
+    removals = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in groups}
+    count = 0
+    for gradients in _weight_gradients(module, pieces):
+        for name, gradient in gradients.items():
+            wide = gradient.double()
+            totals[name].addcmul_(wide, wide)
+        for group in groups:
+            change = torch.zeros(group.width, dtype=torch.float64)
+            for tied in group.consumers:
+                weight = layers[tied.layer].weight.detach()
+                product = weight.double() * gradients[tied.layer]
+                change += rows(by_input(product, layers[tied.layer]), tied.positions).sum(1).cpu()
+            removals[group.name] += change.square()
+        count += 1
+    return Evidence(
+        gradient_square={name: total / count for name, total in totals.items()},
+        removal_square={name: total / count for name, total in removals.items()},
+    )
+
+
+def _weight_gradients(module: nn.Module, batches: Batches) -> Iterator[dict[str, Tensor]]:
+    """Yield dL/dw of every convolution and linear, batch by batch."""
+    weights = {
+        name: layer.weight.requires_grad_() for name, layer in weighted_layers(module).items()
+    }
+    for pixels, labels in batches:
+        loss = functional.cross_entropy(module(pixels), labels)
+        found = torch.autograd.grad(loss, tuple(weights.values()), materialize_grads=True)
+        yield dict(zip(weights, found, strict=True))
+
+
+def _zeros(module: nn.Module) -> dict[str, Tensor]:
+    return {
         name: torch.zeros_like(layer.weight, dtype=torch.float64)
-        for name, layer in layers.items()
-        if layer.weight.requires_grad
+        for name, layer in weighted_layers(module).items()
     }
 
-    def watch(name: str) -> object:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            # Channels first; a linear layer's inputs are its channels.
-            channels = inputs[0].detach().transpose(0, 1).flatten(1).double()
-            absolute[name] = absolute.get(name, 0) + channels.abs().sum(1)
-            square[name] = square.get(name, 0) + channels.square().sum(1)
-            values[name] += channels.shape[1]
 
-        return layers[name].register_forward_pre_hook(hook)
-
-    handles = [watch(name) for name in layers]
-    count = 0
-    module.eval()
+def _single_images(batches: Batches) -> Batches:
     for pixels, labels in batches:
-        module.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(module(pixels), labels)
-        torch.autograd.backward(loss)
-        for name, total in gradient.items():
-            gradient_now = layers[name].weight.grad
-            if gradient_now is not None:
-                total += gradient_now.abs()
-        count += 1
-    module.zero_grad(set_to_none=True)
-    for handle in handles:
-        handle.remove()  # type: ignore[attr-defined]
-    return Evidence(
-        input_mean={name: absolute[name] / values[name] for name in layers},
-        input_norm={name: (square[name] / values[name]).sqrt() for name in layers},
-        gradient={name: total / count for name, total in gradient.items()},
-    )
+        yield from zip(pixels.split(1), labels.split(1), strict=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Channels:
-    """One group as a criterion sees it: everything with one row per channel."""
+@torch.no_grad()
+def _feature_maps(module: nn.Module, groups: Sequence[Group], batches: Batches) -> Evidence:
+    totals: dict[str, Tensor] = {}
 
-    incoming: Tensor
-    """``[C, n]``: the weights that produce each channel, all tied layers side by side."""
-    outgoing: Tensor
-    """``[C, m]``: the weights that consume it."""
-    gradient: Tensor
-    """``[C, n]``: mean |dL/dw| of the incoming weights."""
-    activation_mean: Tensor
-    """``[C]``: mean |a| as the consumers see it."""
-    activation_norm: Tensor
-    """``[C]``: root mean square of a as the consumers see it."""
-    alpha: float
-    """The article's coefficient between weights and activations."""
+    def watch(name: str) -> None:
+        def add(_: nn.Module, __: object, output: Tensor) -> None:
+            # A linear layer's channel is a map of one pixel.
+            maps = output.relu() if output.ndim == 4 else output.relu()[:, :, None, None]
+            totals[name] = totals.get(name, 0) + torch.linalg.matrix_rank(maps).double().sum(0)
 
+        module.get_submodule(name).register_forward_hook(add)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Weights:
-    """One layer as a criterion for single weights sees it."""
-
-    weight: Tensor
-    """``[out, in, ...]``"""
-    gradient: Tensor
-    """Mean |dL/dw| in the same shape."""
-    activation_mean: Tensor
-    """Mean |a| of the inputs, shaped to multiply with ``weight``."""
-    activation_norm: Tensor
-    """Root mean square of the inputs, shaped likewise."""
-    alpha: float
-
-
-def view_channels(module: nn.Module, group: Group, evidence: Evidence, alpha: float) -> Channels:
-    """Return what is known of a group's channels."""
-
-    def rows(tensors: Sequence[tuple[Tensor, Sequence[tuple[int, ...]]]]) -> Tensor:
-        parts = [
-            tensor[torch.tensor(positions)].double().reshape(len(positions), -1)
-            for tensor, positions in tensors
-        ]
-        return torch.cat(parts, dim=1)
-
-    def weight(layer: str) -> Tensor:
-        return module.get_parameter(f"{layer}.weight").detach()
-
-    return Channels(
-        incoming=rows([(weight(tied.layer), tied.positions) for tied in group.producers]),
-        outgoing=rows(
-            [(weight(tied.layer).transpose(0, 1), tied.positions) for tied in group.consumers]
-        ),
-        gradient=rows(
-            [(evidence.gradient[tied.layer], tied.positions) for tied in group.producers]
-        ),
-        activation_mean=rows(
-            [(evidence.input_mean[tied.layer], tied.positions) for tied in group.consumers]
-        ).mean(1),
-        activation_norm=rows(
-            [(evidence.input_norm[tied.layer].square(), tied.positions) for tied in group.consumers]
-        )
-        .mean(1)
-        .sqrt(),
-        alpha=alpha,
-    )
-
-
-def view_weights(layer: str, weight: Tensor, evidence: Evidence, alpha: float) -> Weights:
-    """Return what is known of a layer's single weights."""
-    shape = (1, -1, *[1] * (weight.ndim - 2))
-    return Weights(
-        weight=weight.detach().double(),
-        gradient=evidence.gradient[layer],
-        activation_mean=evidence.input_mean[layer].reshape(shape),
-        activation_norm=evidence.input_norm[layer].reshape(shape),
-        alpha=alpha,
-    )
+    for name in {tied.layer for group in groups for tied in group.norms or group.producers}:
+        watch(name)
+    seen = 0
+    for pixels, _ in batches:
+        taken = pixels[: RANK_IMAGES - seen]
+        module(taken)
+        seen += len(taken)
+        if seen == RANK_IMAGES:
+            break
+    return Evidence(map_rank={name: total / seen for name, total in totals.items()})

@@ -24,16 +24,17 @@ from exporter.data.splits import Split, Splits
 from exporter.errors import GraphError
 from exporter.progress import say
 from exporter.pruning.criteria import Criterion, find_criterion
-from exporter.pruning.evidence import Evidence, gather_evidence, view_channels, view_weights
+from exporter.pruning.evidence import Batches
 from exporter.pruning.groups import find_groups
 from exporter.pruning.masks import fold, mask_channels, mask_weights
+from exporter.pruning.scores import score_channels, score_weights
 from exporter.pruning.shrink import shrink_groups
 from exporter.pruning.threshold import rounded_width, strongest, survivors
 from exporter.training.augmentation import normalise
 from exporter.training.loop import History, evaluate, fit
 from exporter.training.train import Trained
 
-VERSION = 2
+VERSION = 3
 
 TOLERANCE = 1e-4
 """Largest accepted difference of logits, relative to the largest logit: float32 sums in another
@@ -88,6 +89,7 @@ class _Work:
     """Channels of each group in the dense network."""
     config: PruneConfig
     criterion: Criterion
+    seed: int
     channel_multiple: int
     contract: InputContract
 
@@ -116,10 +118,10 @@ def prune(
         data: the images.
 
     Raises:
-        ConfigError: unknown criterion.
+        ConfigError: unknown criterion, or one that this network or unit is not made for.
         GraphError: the smaller network doesn't compute what the masked one does.
     """
-    criterion = find_criterion(config.criterion)
+    criterion = find_criterion(config.criterion, config.unit)
     dense = restore(trained.checkpoint)
     groups = find_groups(dense, data.contract)
     work = _Work(
@@ -129,6 +131,7 @@ def prune(
         widths={group.name: group.width for group in groups},
         config=config,
         criterion=criterion,
+        seed=trained.lesson.seed,
         channel_multiple=channel_multiple,
         contract=data.contract,
     )
@@ -136,9 +139,9 @@ def prune(
     rounds: list[Round] = []
     for index in range(config.rounds if config.share else 0):
         share = config.share * (index + 1) / config.rounds
-        evidence = gather_evidence(work.module, _batches(data.calibration, data.contract))
+        batches = _batches(data.calibration, data.contract)
         probe = next(_batches(data.calibration, data.contract))[0][:PROBE_IMAGES]
-        folded_error, shrunk_error = remove(work, share, evidence, probe)
+        folded_error, shrunk_error = remove(work, share, batches, probe)
         before = evaluate(work.module, data.contract, data.validation)
         history = _recover(
             work, dense, index, trained, data, resume=out / RESUME / f"round-{index + 1}"
@@ -180,16 +183,21 @@ def _batches(data: Split, contract: InputContract) -> Iterator[tuple[Tensor, Ten
 
 
 def _remove_channels(
-    work: _Work, share: float, evidence: Evidence, probe: Tensor
+    work: _Work, share: float, batches: Batches, probe: Tensor
 ) -> tuple[float, float]:
     groups = find_groups(work.module, work.contract)
-    alpha = work.config.alpha
-    scores = {
-        group.name: work.criterion.channels(view_channels(work.module, group, evidence, alpha))
-        for group in groups
-    }
+    scores = score_channels(
+        work.criterion,
+        work.module,
+        groups,
+        batches,
+        alpha=work.config.alpha,
+        seed=work.seed,
+    )
     removed = {group.name: work.widths[group.name] - group.width for group in groups}
-    counts = survivors(scores, removed, share, work.config.scope)
+    counts = survivors(
+        scores, removed, share, work.config.scope, comparable=work.criterion.comparable
+    )
     chosen = {
         group.name: strongest(
             scores[group.name],
@@ -211,19 +219,20 @@ def _remove_channels(
 
 
 def _remove_weights(
-    work: _Work, share: float, evidence: Evidence, probe: Tensor
+    work: _Work, share: float, batches: Batches, probe: Tensor
 ) -> tuple[float, float]:
-    weights = {name: work.module.get_parameter(f"{name}.weight") for name in evidence.gradient}
+    found = score_weights(
+        work.criterion, work.module, batches, alpha=work.config.alpha, seed=work.seed
+    )
+    weights = {name: work.module.get_parameter(f"{name}.weight") for name in found}
     alive = {
         name: work.masks.get(name, torch.ones_like(weight)) > 0 for name, weight in weights.items()
     }
-    alpha = work.config.alpha
-    scores = {
-        name: work.criterion.weights(view_weights(name, weight, evidence, alpha))[alive[name]]
-        for name, weight in weights.items()
-    }
+    scores = {name: values[alive[name]] for name, values in found.items()}
     removed = {name: int((~alive[name]).sum()) for name in weights}
-    counts = survivors(scores, removed, share, work.config.scope)
+    counts = survivors(
+        scores, removed, share, work.config.scope, comparable=work.criterion.comparable
+    )
     for name, weight in weights.items():
         best = torch.zeros(scores[name].numel())
         best[torch.tensor(strongest(scores[name], counts[name]), dtype=torch.long)] = 1

@@ -12,7 +12,12 @@ Scope = Literal["global", "layer"]
 
 
 def survivors(
-    scores: Mapping[str, Tensor], removed: Mapping[str, int], share: float, scope: Scope
+    scores: Mapping[str, Tensor],
+    removed: Mapping[str, int],
+    share: float,
+    scope: Scope,
+    *,
+    comparable: bool = False,
 ) -> dict[str, int]:
     """Return how many entries of each layer lie above the threshold.
 
@@ -22,6 +27,7 @@ def survivors(
         share: share of all entries, removed ones included, that shall be gone afterwards.
         scope: one threshold over all layers, or one each. Across layers a score counts as its share
             of the layer's total, so a layer of many channels, where each matters less, gives more.
+        comparable: the scores are on one scale over all layers as they are; none is divided.
     """
     if scope == "layer":
         return {
@@ -29,7 +35,10 @@ def survivors(
             for name, values in scores.items()
         }
     pool = torch.cat(
-        [values.flatten() / values.sum().clamp(min=1e-30) for values in scores.values()]
+        [
+            values.flatten() / (1 if comparable else values.sum().clamp(min=1e-30))
+            for values in scores.values()
+        ]
     )
     owner = torch.cat(
         [torch.full((values.numel(),), place) for place, values in enumerate(scores.values())]

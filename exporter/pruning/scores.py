@@ -1,0 +1,70 @@
+"""Scores of a whole network by one criterion: what the stages call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from exporter.pruning.criteria import Criterion, formula_for_weights
+from exporter.pruning.evidence import Batches, gather_evidence, weighted_layers
+from exporter.pruning.groups import Group
+from exporter.pruning.views import Channels, Weights
+
+
+def score_channels(
+    criterion: Criterion,
+    module: nn.Module,
+    groups: Sequence[Group],
+    batches: Batches,
+    *,
+    alpha: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Return ``[C]`` scores by group; low is pruned first.
+
+    Scores of different groups are on one scale only where ``criterion.comparable``.
+
+    Args:
+        criterion: the formula.
+        module: left as it was.
+        groups: its prunable channels.
+        batches: calibration images; read once, and not at all where ``criterion.needs`` is
+            ``"weights"``.
+        alpha: balance of activations against weights, for ``weight-activation``.
+        seed: for ``random``.
+
+    Raises:
+        ConfigError: the network lacks what the criterion looks at.
+    """
+    evidence = gather_evidence(module, groups, batches, criterion.needs)
+    return {
+        group.name: criterion.channels(
+            Channels(module=module, group=group, evidence=evidence, alpha=alpha, seed=seed)
+        )
+        for group in groups
+    }
+
+
+def score_weights(
+    criterion: Criterion,
+    module: nn.Module,
+    batches: Batches,
+    *,
+    alpha: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Return scores in the weight's shape, by layer: every convolution and linear not frozen.
+
+    Arguments as for ``score_channels``.
+
+    Raises:
+        ConfigError: the criterion has no meaning for single weights.
+    """
+    formula = formula_for_weights(criterion)
+    evidence = gather_evidence(module, (), batches, criterion.needs)
+    return {
+        name: formula(Weights(module=module, layer=name, evidence=evidence, alpha=alpha, seed=seed))
+        for name, layer in weighted_layers(module).items()
+        if layer.weight.requires_grad
+    }
