@@ -1,0 +1,115 @@
+"""The widest network that meets a budget.
+
+An allocation maps a share to widths, and a network's cost falls as the share rises, so bisection
+finds the smallest share that meets the budget. Only shapes matter to a cost: what is measured is
+the network cut to those widths, whichever channels it will keep.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+
+from torch import nn
+
+from exporter.contract import InputContract
+from exporter.errors import ConfigError
+from exporter.pruning.allocation import Allocation, smallest
+from exporter.pruning.cost import Cost, Device, count_macs, count_parameters
+from exporter.pruning.file_size import file_size_between
+from exporter.pruning.groups import Group
+from exporter.pruning.shrink import shrink_groups
+from exporter.pruning.threshold import rounded_width
+
+HALVINGS = 16
+"""Steps of the bisection; they tell apart the shares of a network with up to 65,536 channels."""
+MARGIN = {"max_parameters": 0.0, "max_macs": 0.0, "max_kb": 0.001, "max_ms": 0.0}
+"""Share of a budget that is left free, where the cost is an estimate."""
+UNITS = {
+    "max_parameters": "parameters",
+    "max_macs": "multiply-accumulates",
+    "max_kb": "kB",
+    "max_ms": "ms",
+}
+
+
+def cost_function(
+    budget: str,
+    module: nn.Module,
+    groups: tuple[Group, ...],
+    contract: InputContract,
+    channel_multiple: int,
+    device: Device | None,
+) -> Cost:
+    """Return what tells the cost of a pruned ``module``, in the unit of ``budget``.
+
+    Args:
+        budget: a field of ``PruneConfig``: max_parameters, max_macs, max_kb or max_ms.
+        module: the network before pruning.
+        groups: its prunable channels.
+        contract: the input side of the file.
+        channel_multiple: what widths are rounded to.
+        device: where the file will run, for max_kb and max_ms.
+
+    Raises:
+        ExporterError: the network cannot be exported or quantized (max_kb, max_ms).
+    """
+    if budget == "max_parameters":
+        return count_parameters
+    if budget == "max_macs":
+        return lambda network: count_macs(network, contract)
+    assert device is not None
+    target = device.target
+    if budget == "max_ms":
+        from exporter.pruning.layer_times import estimate_ms
+
+        return lambda network: estimate_ms(network, contract, target)
+    narrowest = {group.name: rounded_width(0, group.width, channel_multiple) for group in groups}
+    size = file_size_between(module, cut(module, groups, narrowest), contract, target)
+    return lambda network: size(network) / 1000
+
+
+def share_within(
+    budget: tuple[str, float],
+    allocation: Allocation,
+    module: nn.Module,
+    groups: tuple[Group, ...],
+    cost: Cost,
+) -> float:
+    """Return the smallest share, 0 to 1, at which the cost of ``module`` is within ``budget``.
+
+    Raises:
+        ConfigError: no share is enough; the message names the smallest cost that can be reached.
+    """
+    name, limit = budget
+    known: dict[tuple[int, ...], float] = {}
+
+    def cost_at(share: float) -> float:
+        widths = allocation.widths(share)
+        key = tuple(widths.values())
+        if key not in known:
+            known[key] = cost(cut(module, groups, widths))
+        return known[key]
+
+    allowed = limit * (1 - MARGIN[name])
+    if cost_at(1.0) > allowed:
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {limit:g} cannot be reached: with the fewest channels "
+            f"the network still has {_rounded_up(cost_at(1.0) / (1 - MARGIN[name]))} "
+            f"{UNITS[name]}. Allow that much, or train a smaller network (--widths)."
+        )
+    return smallest(lambda share: cost_at(share) <= allowed, highest=1.0, halvings=HALVINGS)
+
+
+def cut(module: nn.Module, groups: tuple[Group, ...], widths: Mapping[str, int]) -> nn.Module:
+    """Return a copy of ``module`` with only the first channels of each group, as many as told."""
+    small = copy.deepcopy(module)
+    shrink_groups(small, groups, {name: tuple(range(width)) for name, width in widths.items()})
+    return small
+
+
+def _rounded_up(value: float) -> str:
+    """Return a number that a user can pass on as the limit: rounded to four digits, upwards."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{math.ceil(value / step) * step:.10g}"
