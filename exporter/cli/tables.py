@@ -53,9 +53,17 @@ def criteria() -> Answer:
 
     return listing(
         [
-            {"criterion": criterion.name, "summary": criterion.summary, "source": criterion.source}
+            {
+                "criterion": criterion.name,
+                "summary": criterion.summary,
+                "needs": criterion.needs,
+                "single_weights": criterion.weights is not None,
+                "comparable": criterion.comparable,
+                "source": criterion.source,
+            }
             for criterion in CRITERIA.values()
-        ]
+        ],
+        hidden=("comparable",),
     )
 
 
