@@ -187,6 +187,16 @@ def _sweep(partial: Path) -> None:
             entry.unlink()
 
 
+def cache_folder(given: Path | None, environment: Mapping[str, str]) -> Path:
+    """Return the cache to use: the one asked for, else the user's."""
+    if given is not None:
+        return given
+    caches = environment.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    root = Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache"
+    return root / "edge-exporter"
+
+
 def save_result(folder: Path, result: object) -> None:
     """Write a stage's result; artifact paths inside ``folder`` are stored relative to it."""
     from pydantic import TypeAdapter

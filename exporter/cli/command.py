@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exporter.artifacts import Cache
+from exporter.artifacts import Cache, cache_folder
 from exporter.cli.answer import Answer, show
 from exporter.cli.options import config_parameters, tables_from
 from exporter.cli.session import session
@@ -83,16 +83,6 @@ def command(*parts: str) -> Callable[[Callable[..., Answer]], Callable[..., None
         return run
 
     return decorate
-
-
-def cache_folder(given: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return the cache to use: the one asked for, else the user's."""
-    if given is not None:
-        return given
-    caches = environment.get("XDG_CACHE_HOME", "")
-    # The XDG specification says to ignore a relative path.
-    root = Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache"
-    return root / "edge-exporter"
 
 
 def _resolved(recipe: Path | None, given: Mapping[str, Any]) -> BuildConfig:

@@ -1,0 +1,201 @@
+"""ONNX files of a single int8 layer, as the quantizer would write it, for measuring its time.
+
+The layer stands between two Transposes, which the runtime cancels against its own channels-last
+kernels. Behind it a Slice takes one element, so that handing over the output costs nothing::
+
+    input (uint8 [1, H, W, C]) -> layer ([1, H', W', C']) -> Slice -> output (one element)
+
+Without the layer, ``input ([1, H', W', C']) -> Slice -> output`` is left; the difference of both
+times is the layer's. Weights are random: the kernels' time depends neither on them nor on whether
+they have seven bits or eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from exporter.graph.canonical import IR_VERSION, OPSET
+from exporter.pruning.layer_shapes import Kind, LayerShape, Pair
+
+INPUT = "input"
+OUTPUT = "output"
+_LAYER = "layer"
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+_SCALE = np.array(1 / 64, np.float32)
+
+
+def layer_file(layer: LayerShape, *, per_channel: bool) -> bytes:
+    """Return the file with the layer; ``per_channel`` gives every output's weights a scale."""
+    graph = _Graph()
+    _BUILDERS[layer.kind](graph, layer, per_channel)
+    # Logits stay float; nothing quantizes them.
+    kind = TensorProto.FLOAT if layer.kind == "linear" else TensorProto.UINT8
+    return graph.finished(_LAYER, input_shape(layer), kind, rank=len(output_shape(layer)))
+
+
+def bare_file(layer: LayerShape) -> bytes:
+    """Return the file without the layer, which takes what the layer would put out."""
+    shape = output_shape(layer)
+    return _Graph().finished(INPUT, shape, TensorProto.UINT8, rank=len(shape))
+
+
+def input_shape(layer: LayerShape) -> tuple[int, ...]:
+    """Return the shape of what the file with the layer takes, ``uint8``."""
+    if layer.kind == "linear":
+        return (layer.size[0], layer.inputs)
+    return (1, *layer.size, layer.inputs)
+
+
+def output_shape(layer: LayerShape) -> tuple[int, ...]:
+    """Return the shape of what the file without the layer takes, ``uint8``."""
+    if layer.kind == "linear":
+        return (layer.out_size[0], layer.outputs)
+    if layer.kind == "flatten":
+        return (1, layer.outputs)
+    return (1, *layer.out_size, layer.outputs)
+
+
+class _Graph:
+    """Nodes and constants, as they come."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self.constant("scale", _SCALE)
+        self.constant("zero_point", np.array(0, np.uint8))
+
+    def constant(self, name: str, values: NDArray[np.generic]) -> str:
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        return output
+
+    def dequantize(self, source: str, output: str) -> str:
+        return self.node("DequantizeLinear", [source, "scale", "zero_point"], output)
+
+    def quantize(self, source: str, output: str) -> str:
+        return self.node("QuantizeLinear", [source, "scale", "zero_point"], output)
+
+    def planes(self) -> str:
+        """Return the input as the quantizer's graphs have it: float, channels before pixels."""
+        return self.dequantize(self.node("Transpose", [INPUT], "planes", perm=_TO_NCHW), "read")
+
+    def from_planes(self, source: str) -> str:
+        """Return the layer's output as its kernel writes it: bytes, channels last."""
+        return self.node("Transpose", [self.quantize(source, "written")], _LAYER, perm=_TO_NHWC)
+
+    def weights(self, shape: tuple[int, ...], *, per_channel: bool) -> list[str]:
+        """Add int8 weights and an int32 bias; returns both as floats."""
+        rng = np.random.default_rng(0)
+        count = shape[:1] if per_channel else ()
+        self.constant("weight", rng.integers(-127, 128, shape, dtype=np.int8))
+        self.constant("weight_scale", np.full(count, _SCALE))
+        self.constant("weight_zero_point", np.zeros(count, np.int8))
+        self.constant("bias", np.zeros(shape[:1], np.int32))
+        self.constant("bias_scale", np.full(count, _SCALE * _SCALE))
+        self.constant("bias_zero_point", np.zeros(count, np.int32))
+        return [
+            self.node(
+                "DequantizeLinear",
+                [name, f"{name}_scale", f"{name}_zero_point"],
+                f"{name}_float",
+                axis=0,
+            )
+            for name in ("weight", "bias")
+        ]
+
+    def finished(self, source: str, shape: tuple[int, ...], kind: int, rank: int) -> bytes:
+        """Return the file that takes ``shape`` and hands out one element of ``source``."""
+        self.constant("starts", np.zeros(rank, np.int64))
+        self.constant("ends", np.ones(rank, np.int64))
+        self.node("Slice", [source, "starts", "ends"], OUTPUT)
+        graph = helper.make_graph(
+            self.nodes,
+            "network",
+            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)],
+            [helper.make_tensor_value_info(OUTPUT, kind, [1] * rank)],
+            self.constants,
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        return bytes(model.SerializeToString())
+
+
+def _conv(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    weights = graph.weights(
+        (layer.outputs, layer.inputs // layer.groups, *layer.kernel), per_channel=per_channel
+    )
+    sums = graph.node(
+        "Conv",
+        [graph.planes(), *weights],
+        "sums",
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=_both_ends(layer.padding),
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+    graph.from_planes(sums)
+
+
+def _linear(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    weights = graph.weights((layer.outputs, layer.inputs), per_channel=per_channel)
+    graph.node("Gemm", [graph.dequantize(INPUT, "read"), *weights], _LAYER, transB=1)
+
+
+def _max_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    _pool(graph, "MaxPool", layer)
+
+
+def _average_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    _pool(graph, "AveragePool", layer, count_include_pad=1)
+
+
+def _pool(graph: _Graph, operator: str, layer: LayerShape, **attributes: int) -> None:
+    sides = zip(layer.size, layer.kernel, layer.stride, layer.padding, strict=True)
+    whole = tuple((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides)
+    pooled = graph.node(
+        operator,
+        [graph.planes()],
+        "pooled",
+        kernel_shape=layer.kernel,
+        strides=layer.stride,
+        pads=_both_ends(layer.padding),
+        ceil_mode=int(whole != layer.out_size),
+        **attributes,
+    )
+    graph.from_planes(pooled)
+
+
+def _global_average_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    graph.from_planes(graph.node("GlobalAveragePool", [graph.planes()], "pooled"))
+
+
+def _add(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    terms = [graph.dequantize(INPUT, name) for name in ("first", "second")]
+    graph.quantize(graph.node("Add", terms, "sum"), _LAYER)
+
+
+def _flatten(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    graph.node("Flatten", [graph.node("Transpose", [INPUT], "planes", perm=_TO_NCHW)], _LAYER)
+
+
+def _both_ends(padding: Pair) -> tuple[int, ...]:
+    return padding + padding
+
+
+_BUILDERS: Mapping[Kind, Callable[[_Graph, LayerShape, bool], None]] = {
+    "conv": _conv,
+    "linear": _linear,
+    "max-pool": _max_pool,
+    "average-pool": _average_pool,
+    "global-average-pool": _global_average_pool,
+    "add": _add,
+    "flatten": _flatten,
+}
