@@ -173,6 +173,10 @@ class PruneConfig:
         "One threshold for the whole network, one per layer, or each layer as much as a scan says "
         "it can lose (takes longer)",
     )
+    scan_shares: str = option(
+        "0.1,0.25,0.5,0.75,0.9",
+        "Shares of a layer's channels that the scan removes in turn, comma-separated",
+    )
     unit: Literal["channels", "weights"] = option(
         "channels", "Remove whole channels (smaller and faster) or single weights (download size)"
     )
