@@ -48,7 +48,8 @@ def command(*parts: str) -> Callable[[Callable[..., Answer]], Callable[..., None
     """Return a decorator that makes a Typer command of a function.
 
     Args:
-        *parts: The fields of ``BuildConfig`` whose options the command takes.
+        *parts: What the command takes of ``BuildConfig``: a table's options, or a single one, as
+            ``prune.criterion``.
     """
     config_options = config_parameters(parts)
 

@@ -32,7 +32,7 @@ def config_parameters(parts: Sequence[str]) -> list[inspect.Parameter]:
             annotation=Annotated[
                 # Optional, since "not given" must be told from a value that equals the default.
                 typing.Optional[kind],  # noqa: UP045 - built from a value
-                _typer_option(entry, kind, PANELS.get(part)),
+                _typer_option(entry, kind, PANELS.get(_table(part))),
             ],
         )
         for part in parts
@@ -46,8 +46,8 @@ def tables_from(parts: Sequence[str], given: MutableMapping[str, Any]) -> dict[s
     for part in parts:
         values = {entry.name: given.pop(entry.name) for entry, _ in _entries(part)}
         values = {name: value for name, value in values.items() if value is not None}
-        if part in PANELS:
-            tables[part] = values
+        if _table(part) in PANELS:
+            tables.setdefault(_table(part), {}).update(values)
         else:
             tables.update(values)
     return tables
@@ -63,13 +63,25 @@ def default_text(option: Option, default: object) -> str:
 
 
 def _entries(part: str) -> Iterable[tuple[dataclasses.Field[Any], Any]]:
-    """Return the declared fields of a part of ``BuildConfig`` (or itself a field), with types."""
+    """Return the declared fields of a part of ``BuildConfig``, with types.
+
+    A part is a table, one field of a table as ``prune.criterion``, or a field beside the tables.
+    """
     kinds = typing.get_type_hints(BuildConfig)
-    if part not in PANELS:
+    table, _, name = part.partition(".")
+    if table not in PANELS:
         (entry,) = (entry for entry in dataclasses.fields(BuildConfig) if entry.name == part)
         return [(entry, kinds[part])]
-    inner = typing.get_type_hints(kinds[part])
-    return [(entry, inner[entry.name]) for entry in dataclasses.fields(kinds[part])]
+    inner = typing.get_type_hints(kinds[table])
+    return [
+        (entry, inner[entry.name])
+        for entry in dataclasses.fields(kinds[table])
+        if name in ("", entry.name)
+    ]
+
+
+def _table(part: str) -> str:
+    return part.partition(".")[0]
 
 
 def _typer_option(entry: dataclasses.Field[Any], kind: object, panel: str | None) -> Any:
