@@ -22,9 +22,15 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 """Normalised pixels ``[N, 3, H, W]`` with labels ``[N]``."""
 
 Need = Literal[
-    "weights", "activations", "gradients", "squared-gradients", "sample-gradients", "feature-maps"
+    "weights",
+    "batch-norms",
+    "activations",
+    "gradients",
+    "squared-gradients",
+    "sample-gradients",
+    "feature-maps",
 ]
-"""What a criterion looks at: the weights alone, or one of these besides."""
+"""What a criterion looks at. The first two are in the network; the others take images."""
 
 RANK_IMAGES = 32
 """Images whose feature maps are decomposed: the average rank hardly moves with more."""
@@ -65,12 +71,12 @@ def gather_evidence(
     Args:
         module: returns logits ``[N, classes]``.
         groups: channels that are of interest, for what is gathered by channel.
-        batches: read once, and not at all where weights are all that is needed.
+        batches: read once, and not at all where the network is all that is needed.
         need: as the criterion states it.
     """
     twin = copy.deepcopy(module).eval().requires_grad_(False)
     match need:
-        case "weights":
+        case "weights" | "batch-norms":
             return Evidence()
         case "activations":
             return _activations(twin, batches)

@@ -29,8 +29,7 @@ def score_channels(
         criterion: the formula.
         module: left as it was.
         groups: its prunable channels.
-        batches: calibration images; read once, and not at all where ``criterion.needs`` is
-            ``"weights"``.
+        batches: calibration images; read once, and only where ``criterion.needs`` them.
         alpha: balance of activations against weights, for ``weight-activation``.
         seed: for ``random``.
 

@@ -17,6 +17,7 @@ from tests.pruning.criteria.networks import CONTRACT, random_batches, residual
 
 FIELDS = {
     "weights": set[str](),
+    "batch-norms": set[str](),
     "activations": {"input_mean", "input_norm", "input_active"},
     "gradients": {"gradient"},
     "squared-gradients": {"gradient_square", "removal_square"},

@@ -42,6 +42,7 @@ CRITERIA = (
         source="arXiv 1708.06519",
         channels=bn_scale_channels,
         weights=None,
+        needs="batch-norms",
         comparable=True,
     ),
     Criterion(
