@@ -26,6 +26,7 @@ MODULES = {
     "torch": "torch",
     "torch-pruning": "torch_pruning",
     "torchvision": "torchvision",
+    "zstandard": "zstandard",
 }
 """What a build imports, by the name it is installed by."""
 RIVALS = {
