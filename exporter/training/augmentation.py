@@ -26,15 +26,23 @@ class Augmentation:
 
 
 def augment(
-    images: Tensor, picked: Tensor, how: Augmentation, zero_point: int, generator: torch.Generator
+    images: Tensor,
+    picked: Tensor,
+    how: Augmentation,
+    zero_point: int,
+    generator: torch.Generator,
+    mirrored: Tensor,
 ) -> Tensor:
-    """Return the augmented images ``uint8 [B, H, W, 3]`` at the indices ``picked [B]``."""
+    """Return the augmented images ``uint8 [B, H, W, 3]`` at the indices ``picked [B]``.
+
+    Where ``how.flip`` is set, those with a true entry in ``mirrored`` (``bool [N]``, one per image
+    of the dataset) are mirrored left to right.
+    """
     count, (_, height, width, _) = len(picked), images.shape
     rows = _shifted(height, how.translate, count, generator)
     columns = _shifted(width, how.translate, count, generator)
     if how.flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        columns = torch.where(mirrored[picked, None], columns.flip(1), columns)
     device = images.device
     picked = picked.to(device)[:, None, None]
     batch = images[picked, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
@@ -45,6 +53,16 @@ def augment(
         )
         batch[inside.to(device)] = zero_point
     return batch
+
+
+def mirrored_in(epoch: int, count: int, seed: int) -> Tensor:
+    """Return ``bool [count]``: which images are mirrored in ``epoch``.
+
+    Half of them, by lot; from epoch to epoch every image alternates, so that any two epochs in a
+    row show both of its sides (Jordan 2024, arXiv 2404.00498).
+    """
+    first = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def _shifted(length: int, reach: int, count: int, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from exporter.contract import InputContract
 from exporter.data.splits import Split
 from exporter.progress import track
-from exporter.training.augmentation import Augmentation, augment, normalise
+from exporter.training.augmentation import Augmentation, augment, mirrored_in, normalise
 from exporter.training.memory import keep_freed_memory
 from exporter.training.optimizer import KernelAndRest
 from exporter.training.resume import Epoch, Resume
@@ -141,11 +141,14 @@ def fit(
         while epoch < epochs or not done:
             generator = torch.Generator().manual_seed(lesson.seed * 1_000_003 + epoch)
             order = torch.randperm(train.count, generator=generator)
+            mirrored = mirrored_in(epoch, train.count, lesson.seed)
             total_loss = 0.0
             for step in range(steps_per_epoch):
                 speed.start()
                 picked = order[step * batch_size : (step + 1) * batch_size]
-                batch = augment(images, picked, lesson.augmentation, contract.zero_point, generator)
+                batch = augment(
+                    images, picked, lesson.augmentation, contract.zero_point, generator, mirrored
+                )
                 loss = _loss(module, teacher, batch, labels[picked.to(device)], lesson, contract)
                 torch.autograd.backward(loss)
                 progress = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
@@ -160,7 +163,9 @@ def fit(
                     state.planned = max(1, int(affordable / (steps_per_epoch * batch_size)))
                     epochs = state.planned
                 advance(1, f"loss {total_loss / (step + 1):.3f}")
-            top1 = evaluate(average.module, contract, validation)
+            # What is only watched may be rounded; what is compared or reported is exact.
+            watched = not keep_best and epoch + 1 < epochs
+            top1 = evaluate(average.module, contract, validation, quick=watched)
             done.append(Epoch(loss=total_loss / steps_per_epoch, validation_top1=top1))
             if keep_best and top1 == max(entry.validation_top1 for entry in done):
                 best.load_state_dict(average.module.state_dict())
@@ -212,8 +217,13 @@ def _loss(
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, contract: InputContract, split: Split) -> float:
-    """Return the top-1 of ``module`` on ``split`` in percent, computed in float32."""
+def evaluate(
+    module: nn.Module, contract: InputContract, split: Split, *, quick: bool = False
+) -> float:
+    """Return the top-1 of ``module`` on ``split`` in percent.
+
+    Computed in float32, or, where ``quick`` is set, as ``autocast`` computes.
+    """
     training = module.training
     module.eval()
     device = next(module.parameters()).device
@@ -221,7 +231,8 @@ def evaluate(module: nn.Module, contract: InputContract, split: Split) -> float:
     correct = 0
     for start in range(0, split.count, EVALUATION_BATCH):
         raw = torch.from_numpy(images[start : start + EVALUATION_BATCH].copy()).to(device)
-        predicted = module(normalise(raw, contract)).argmax(1).cpu()
+        with autocast(device) if quick else nullcontext():
+            predicted = module(normalise(raw, contract)).argmax(1).cpu()
         correct += int((predicted == torch.from_numpy(labels[start : start + len(raw)])).sum())
     module.train(training)
     return 100.0 * correct / split.count

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from exporter.contract import InputContract
-from exporter.training.augmentation import Augmentation, augment, normalise
+from exporter.training.augmentation import Augmentation, augment, mirrored_in, normalise
 
 NONE = Augmentation(flip=False, translate=0, cutout=0)
 
@@ -17,7 +17,8 @@ def images() -> torch.Tensor:
 
 
 def run(how: Augmentation, seed: int = 0) -> torch.Tensor:
-    return augment(images(), torch.arange(40), how, 128, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return augment(images(), torch.arange(40), how, 128, generator, mirrored_in(0, 40, seed))
 
 
 def test_nothing_asked_nothing_done() -> None:
@@ -36,6 +37,25 @@ def test_flip_mirrors_about_half_of_the_images_left_to_right() -> None:
     kept = [torch.equal(new, old) for new, old in zip(result, images(), strict=True)]
     assert all(m or k for m, k in zip(mirrored, kept, strict=True))
     assert 8 < sum(mirrored) < 32
+
+
+def test_every_image_shows_both_sides_in_two_epochs_in_a_row() -> None:
+    first, second, third = (mirrored_in(epoch, 1000, seed=3) for epoch in range(3))
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
+    assert 400 < int(first.sum()) < 600
+    assert not torch.equal(first, mirrored_in(0, 1000, seed=4))
+
+
+def test_mirrored_belongs_to_the_image_not_to_its_place_in_the_batch() -> None:
+    picked = torch.tensor([7, 3, 20])
+    mirrored = torch.zeros(40, dtype=torch.bool)
+    mirrored[3] = True
+    how = Augmentation(flip=True, translate=0, cutout=0)
+    result = augment(images(), picked, how, 128, torch.Generator(), mirrored)
+    assert torch.equal(result[0], images()[7])
+    assert torch.equal(result[1], images()[3].flip(1))
+    assert torch.equal(result[2], images()[20])
 
 
 def test_translate_is_a_crop_of_the_reflected_image() -> None:
