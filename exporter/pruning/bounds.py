@@ -7,6 +7,7 @@ The network runs once on blank images while every torch function that it calls i
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,12 +119,21 @@ class _Followed(TorchFunctionMode):
             return result
         self.readers.update(sources)
         if result.ndim >= 2:
-            rule = RULES.get(func.__name__.strip("_"))
-            bounds = rule(self.known, result, *args, **kwargs) if rule else None
-            if bounds is None or len(bounds.low) != result.shape[1]:
-                bounds = anything(result.shape[1])
-            self.remember(result, bounds)
+            self.remember(result, self._bounds(func.__name__.strip("_"), result, args, kwargs))
         return result
+
+    def _bounds(
+        self, name: str, result: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Bounds:
+        if name in RULES:
+            try:
+                call = inspect.signature(RULES[name]).bind(self.known, result, *args, **kwargs)
+            except TypeError:  # called in a way that the rule has no answer to
+                return anything(result.shape[1])
+            bounds = RULES[name](*call.args, **call.kwargs)
+            if len(bounds.low) == result.shape[1]:
+                return bounds
+        return anything(result.shape[1])
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:

@@ -121,6 +121,8 @@ def test_operators(name: str) -> None:
         lambda x: x.permute(0, 2, 1, 3),
         lambda x: x + torch.ones(3, 1, 1),
         lambda x: torch.cat([x, x], 2),
+        lambda x: torch.add(x, x, alpha=2),
+        lambda x: functional.pad(x, (0, 0, 0, 0, 1, 1)),
         lambda x: x.mean(0, keepdim=True).expand(2, 3, 6, 6),
     ],
 )
