@@ -150,7 +150,8 @@ def _pixels(contract: InputContract) -> tuple[Tensor, Bounds]:
         for byte in (0, 255)
     )
     ends = torch.stack([darkest[0, :, 0, 0], brightest[0, :, 0, 0]]).double()
-    return darkest, Bounds(low=ends.amin(0), high=ends.amax(0))
+    # Contiguous: a network may flatten with ``view``.
+    return darkest.contiguous(), Bounds(low=ends.amin(0), high=ends.amax(0))
 
 
 def _hull(found: Sequence[Bounds]) -> Bounds:

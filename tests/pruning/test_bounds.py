@@ -103,7 +103,7 @@ def test_operators(name: str) -> None:
     probe = Probe(operator).eval()
     bounds = trace_bounds(probe, CONTRACT).reads["head"]
     with torch.no_grad():
-        values = operator(normalise(images(), CONTRACT))
+        values = operator(normalise(images(), CONTRACT).contiguous())
     assert_within(values, bounds)
     assert bool(bounds.low.isfinite().all())
     assert bool(bounds.high.isfinite().all())

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from exporter.pruning.criteria import CRITERIA
+from exporter.pruning.scores import score_channels
 from tests.pruning.criteria.networks import (
     channel_scores,
     group_of,
@@ -72,10 +74,11 @@ def test_taylor_is_the_squared_derivative_by_a_gate(
 
 
 def test_taylor_foresees_what_a_small_change_of_a_channel_does_to_the_loss() -> None:
-    module = simple().double()
+    group = group_of(simple(), "conv1")
     ((pixels, labels),) = random_batches(15)
     step = 1e-5
-    scores = channel_scores("taylor", module, "conv1", [(pixels.double(), labels)])
+    wide = [(pixels.double(), labels)]
+    scores = score_channels(CRITERIA["taylor"], simple().double(), [group], wide)["conv1"]
 
     def loss(channel: int, factor: float) -> float:
         changed = simple().double()
@@ -85,7 +88,7 @@ def test_taylor_foresees_what_a_small_change_of_a_channel_does_to_the_loss() -> 
 
     for channel in range(4):
         slope = (loss(channel, 1 + step) - loss(channel, 1 - step)) / (2 * step)
-        assert scores[channel] == pytest.approx(slope**2, rel=1e-4)
+        assert float(scores[channel]) == pytest.approx(slope**2, rel=1e-4)
 
 
 def test_taylor_of_single_weights() -> None:

@@ -76,9 +76,9 @@ def test_lamp_of_channels_takes_the_squared_norms() -> None:
 
 
 def test_what_is_on_one_scale_already_is_not_divided_by_the_layers_total() -> None:
-    scores = {"a": torch.tensor([0.1, 0.9, 1.0]), "b": torch.tensor([0.2, 0.3, 0.4])}
+    scores = {"a": torch.tensor([0.1, 0.9, 1.0]), "b": torch.tensor([0.02, 0.03, 0.04])}
     nothing = {"a": 0, "b": 0}
     assert CRITERIA["lamp"].comparable
     assert not CRITERIA["l1"].comparable
-    assert survivors(scores, nothing, 2 / 3, "global", comparable=True) == {"a": 2, "b": 0}
-    assert survivors(scores, nothing, 2 / 3, "global") == {"a": 1, "b": 1}
+    assert survivors(scores, nothing, 0.5, "global", comparable=True) == {"a": 3, "b": 0}
+    assert survivors(scores, nothing, 0.5, "global") == {"a": 2, "b": 1}
