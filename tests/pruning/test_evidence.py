@@ -76,7 +76,7 @@ class _Allocated(TorchDispatchMode):
     """Counts the bytes of all tensors that operators made and that are still alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._known: set[int] = set()
@@ -113,7 +113,8 @@ def test_ten_times_the_images_take_no_more_memory(need: Need) -> None:
             yield torch.randn(4, 3, 8, 8, generator=generator), torch.tensor([0, 1, 2, 0])
 
     def peak(count: int) -> int:
-        with _Allocated() as allocated:
+        allocated = _Allocated()
+        with allocated:
             gather_evidence(module, groups, stream(count), need)
         return allocated.peak
 
