@@ -35,7 +35,9 @@ R = TypeVar("R")
 STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 RESULT = "result.json"
 RESUME = "resume"
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning", "pillow")
+LIBRARIES = (
+    "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning", "torchvision", "pillow",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

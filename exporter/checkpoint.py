@@ -44,7 +44,10 @@ def save_checkpoint(
     kept: Mapping[str, tuple[int, ...]],
 ) -> Checkpoint:
     """Write the weights of ``module`` into ``folder`` and return the checkpoint."""
-    tensors = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
+    # Cloned: layers may share a tensor, which safetensors refuses to store twice.
+    tensors = {
+        name: value.detach().clone().contiguous() for name, value in module.state_dict().items()
+    }
     save_file(tensors, folder / WEIGHTS)
     return Checkpoint(
         model=model, contract=contract, kept=kept, weights=Artifact.of(folder / WEIGHTS)
@@ -52,7 +55,11 @@ def save_checkpoint(
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:
-    """Return the network in eval mode; raises ModelError if the weights don't fit it."""
+    """Return the network in eval mode.
+
+    Raises:
+        ModelError: the code that makes it is gone or has changed, or the weights don't fit it.
+    """
     module = build_model(checkpoint.model, checkpoint.contract).eval()
     if checkpoint.kept:
         groups = find_groups(module, checkpoint.contract)

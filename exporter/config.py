@@ -78,7 +78,35 @@ class DataConfig:
 class TrainConfig:
     """Which network, and how long it learns."""
 
-    model: str = option("edge-vgg", "Network to train; see `exporter models`")
+    model: str = option(
+        "edge-vgg",
+        "Network: see `exporter models`; or torchvision:NAME, path/to/file.py:FUNCTION, "
+        "package.module:FUNCTION",
+    )
+    model_arg: tuple[str, ...] = option(
+        (),
+        "NAME=VALUE for the function that makes the network; can be repeated",
+        default_text="none",
+    )
+    weights: str = option(
+        "",
+        "File of trained weights to start from in place of training: safetensors, or a state dict "
+        "in .pt, .pth, .th, .tar",
+        default_text="none, the network is trained",
+    )
+    normalization: str = option(
+        "",
+        "Pixels the weights were trained on: own, imagenet, cifar10, cifar100, inception (-1 to "
+        "1), none (0 to 1), raw (0 to 255)",
+        default_text="own; with --weights imagenet, for Inception networks inception",
+    )
+    mean: str = option(
+        "",
+        "In place of --normalization, (pixel * scale - mean) / std: one number, or R,G,B",
+        default_text="0",
+    )
+    std: str = option("", "See --mean: one number, or R,G,B", default_text="1")
+    scale: str = option("", "See --mean: one number", default_text="1/255")
     widths: str = option(
         "", "Channels of the network's layers, comma-separated", default_text="the model's own"
     )
@@ -102,7 +130,9 @@ class TrainConfig:
     learning_rate: float = option(
         0.0, "Peak learning rate", low=0.0, high=100.0, default_text="the model's own"
     )
-    label_smoothing: float = option(0.1, "Label smoothing", low=0.0, high=0.9)
+    label_smoothing: float | None = option(
+        None, "Label smoothing", low=0.0, high=0.9, default_text="0.1; 0 with --weights"
+    )
     flip: bool | None = option(
         None,
         "Mirror training images left to right",
@@ -329,6 +359,9 @@ def _check_pruning(config: PruneConfig) -> None:
         )
     if config.unit == "weights" and config.scope == "sensitivity":
         raise ConfigError("--scope sensitivity needs --unit channels. Use --scope layer or global.")
+    if not config.distill and (config.teacher or config.distill_auto):
+        flag = "--teacher" if config.teacher else "--distill-auto"
+        raise ConfigError(f"{flag} needs a --distill above 0: nothing is learnt from a teacher.")
     if config.schedule == "one-shot" and config.steps > 1:
         raise ConfigError(
             f"--steps {config.steps} needs --schedule linear, cubic or geometric; one-shot is one "

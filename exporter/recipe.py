@@ -25,7 +25,7 @@ from exporter.errors import ConfigError
 
 C = TypeVar("C")
 
-Scalar = str | int | float | bool
+Scalar = str | int | float | bool | list[str]
 Tables = Mapping[str, Scalar | Mapping[str, Scalar]]
 """A recipe as plain data: keys of ``BuildConfig``, and for its parts a mapping of theirs."""
 
@@ -63,7 +63,7 @@ def with_changes(config: C, tables: Tables) -> C:
 def recipe_tables(config: BuildConfig) -> Tables:
     """Return every option of a build as plain data; options that are unset (None) are left out."""
     return {
-        key: {inner: entry for inner, entry in value.items() if entry is not None}
+        key: {inner: _plain(entry) for inner, entry in value.items() if entry is not None}
         if isinstance(value, dict)
         else value
         for key, value in dataclasses.asdict(config).items()
@@ -81,8 +81,13 @@ def recipe_text(config: BuildConfig) -> str:
     return "\n".join([*lines, *tables]) + "\n"
 
 
+def _plain(value: Scalar | tuple[str, ...]) -> Scalar:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _toml(value: Scalar) -> str:
-    # JSON's numbers, booleans and string escapes are TOML's too, but for one control character.
+    # JSON's numbers, booleans, arrays and string escapes are TOML's too, but for one control
+    # character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -109,6 +114,10 @@ def _fitted(value: object, kind: object, name: str) -> object:
         if value in choices:
             return value
         raise ConfigError(f"{name} is {value!r}, but must be one of: {', '.join(choices)}.")
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, list | tuple) and all(type(item) is str for item in value):
+            return tuple(value)
+        raise ConfigError(f"{name} is {value!r}, but must be a list of texts in quotes.")
     kinds = choices or (kind,)
     if float in kinds and type(value) is int and abs(value) < 2**53:
         return float(value)

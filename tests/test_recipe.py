@@ -26,7 +26,10 @@ EVERYTHING_SET = BuildConfig(
         data="tab\there\nline\x7f\x01", download=True, size="32x48", resize="stretch",
         validation_share=1e-2,
     ),
-    train=TrainConfig(model="resnet8", minutes=2.5, flip=False, seed=2**31 - 1),
+    train=TrainConfig(
+        model="resnet8", minutes=2.5, flip=False, seed=2**31 - 1, label_smoothing=0.0,
+        model_arg=("depth=3", 'act="relu"'),
+    ),
     prune=PruneConfig(prune=0.0, alpha=1e6, scope="layer", unit="weights"),
     calibrate=CalibrationConfig(method="minmax"),
     verify=VerifyConfig(max_drop=-0.25, min_speedup=0.0),
@@ -49,6 +52,9 @@ def test_the_text_names_every_option_that_is_set() -> None:
     assert tables == recipe_tables(BuildConfig())
     expected = dataclasses.asdict(BuildConfig())
     assert expected["train"].pop("flip") is None
+    assert expected["train"].pop("label_smoothing") is None
+    assert expected["train"].pop("model_arg") == ()
+    assert tables["train"].pop("model_arg") == []
     assert expected["prune"].pop("prune") is None
     assert tables == expected
 
@@ -88,6 +94,8 @@ BAD_RECIPES = [
     ("[train]\nflip = 1", "must be true or false"),
     ("[train]\nmodel = 8", "must be text in quotes"),
     ("[train]\nmodel = ['resnet8']", "must be text in quotes"),
+    ("[train]\nmodel_arg = 'a=1'", "must be a list of texts in quotes"),
+    ("[train]\nmodel_arg = [1]", "must be a list of texts in quotes"),
     ("[data]\nresize = 'squash'", "must be one of: stretch, crop"),
     ("[data]\nresize = ['crop']", "must be one of: stretch, crop"),
     ("data = 'digits'", "'data' is the table [data]"),

@@ -15,6 +15,7 @@ from exporter.cli.answer import Answer, shown, to_json
 from exporter.cli.command import command
 
 if TYPE_CHECKING:
+    from exporter.contract import InputContract
     from exporter.graph.inspect import Inspection, Tensor
 
 
@@ -56,10 +57,19 @@ def _facts(seen: Inspection) -> Iterator[tuple[str, str]]:
     else:
         contract = seen.contract
         size = f"{contract.height}x{contract.width} RGB, resized by {contract.resize}"
-        yield "input contract", f"{size}, (pixel - {contract.zero_point}) * {contract.scale:g}"
+        yield "input contract", f"{size}, {_normalization(contract)}"
         yield "classes", f"{len(contract.classes)}: {', '.join(contract.classes)}"
     for key, value in seen.metadata.items():
         yield f"metadata {key}", value
+
+
+def _normalization(contract: InputContract) -> str:
+    if not contract.mean:
+        return f"(pixel - {contract.zero_point}) * {contract.scale:g}"
+    mean, std = (
+        ", ".join(f"{value:.5g}" for value in values) for values in (contract.mean, contract.std)
+    )
+    return f"(pixel - [{mean}]) / [{std}]"
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -31,7 +31,7 @@ def config_parameters(parts: Sequence[str]) -> list[inspect.Parameter]:
             default=None,
             annotation=Annotated[
                 # Optional, since "not given" must be told from a value that equals the default.
-                typing.Optional[kind],  # noqa: UP045 - built from a value
+                typing.Optional[_typer_kind(kind)],  # noqa: UP045 - built from a value
                 _typer_option(entry, kind, PANELS.get(_table(part))),
             ],
         )
@@ -45,7 +45,7 @@ def tables_from(parts: Sequence[str], given: MutableMapping[str, Any]) -> dict[s
     tables: dict[str, Any] = {}
     for part in parts:
         values = {entry.name: given.pop(entry.name) for entry, _ in _entries(part)}
-        values = {name: value for name, value in values.items() if value is not None}
+        values = {name: value for name, value in values.items() if value not in (None, [])}
         if _table(part) in PANELS:
             tables.setdefault(_table(part), {}).update(values)
         else:
@@ -96,6 +96,11 @@ def _typer_option(entry: dataclasses.Field[Any], kind: object, panel: str | None
         metavar="FOLDER" if option.unit == "folder" else None,
         rich_help_panel=panel,
     )
+
+
+def _typer_kind(kind: Any) -> Any:
+    """Return a type that Typer knows: a list of texts is an option that can be repeated."""
+    return list[str] if typing.get_origin(kind) is tuple else kind
 
 
 def _is_number(value: object) -> bool:

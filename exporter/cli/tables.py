@@ -29,19 +29,24 @@ def targets() -> Answer:
 
 @command()
 def models() -> Answer:
-    """List the networks that can be trained."""
+    """List the networks that can be trained, and how to name any other."""
     from exporter.models import MODELS
+    from exporter.models.foreign import FORMS
 
+    unknown = {"widths": None, "smallest_side": None, "learning_rate": None}
     return listing(
         [
-            {
-                "model": family.name,
-                "summary": family.summary,
-                "widths": family.widths,
-                "smallest_side": family.smallest_side,
-                "learning_rate": family.learning_rate,
-            }
-            for family in MODELS.values()
+            *(
+                {
+                    "model": family.name,
+                    "summary": family.summary,
+                    "widths": family.widths,
+                    "smallest_side": family.smallest_side,
+                    "learning_rate": family.learning_rate,
+                }
+                for family in MODELS.values()
+            ),
+            *({"model": form, "summary": text, **unknown} for form, text in FORMS.items()),
         ]
     )
 

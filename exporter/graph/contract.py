@@ -8,6 +8,11 @@ two nodes::
 DequantizeLinear computes ``(pixel - zero_point) * scale``, which is the training's normalisation.
 In a quantized model it is the very DequantizeLinear that integer kernels absorb: the first
 convolution then reads the raw bytes, and the Transpose fits ONNX Runtime's channels-last kernels.
+
+Where the training's normalisation differs between channels, a fourth one follows them, and
+``normalized`` is what ``exporter.graph.normalization`` makes of it::
+
+    image -> Pad (the fourth channel) -> image_padded -> Transpose -> ...
 """
 
 from __future__ import annotations
@@ -17,17 +22,39 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from exporter.contract import INPUT_NAME, InputContract
 from exporter.errors import GraphError
+from exporter.graph.normalization import (
+    INSERTED,
+    constant_pixel,
+    fold_normalization,
+    normalize_in_float,
+)
 from exporter.graph.wiring import Wiring, replace_nodes
+from exporter.progress import say
 
 NORMALIZED = "normalized"
 NCHW = "image_nchw"
+PADDED = "image_padded"
+PADS = "image_pads"
+CONSTANT = "image_constant"
 SCALE = "normalized_scale"
 ZERO_POINT = "normalized_zero_point"
+INPUT_SIDE = (PADDED, PADS, CONSTANT, NCHW, SCALE, ZERO_POINT, NORMALIZED, *INSERTED)
+"""Every name that the input side of a file can have."""
 BATCH = "N"
 
 
 def attach_image(model: ModelProto, contract: InputContract) -> None:
-    """Put the raw-bytes input in front of a float core."""
+    """Put the raw-bytes input in front of a float core that takes pixels as training had them."""
+    channels = contract.channels
+    if contract.mean:
+        if fold_normalization(model, NORMALIZED, contract):
+            channels += 1
+        else:
+            say(
+                "Not only convolutions read the pixels: mean and deviation become a multiplication "
+                "and an addition of their own, which cost time and, in int8, some accuracy."
+            )
+            normalize_in_float(model, NORMALIZED, contract)
     network = list(model.graph.node)
     model.graph.initializer.extend(
         [
@@ -38,7 +65,7 @@ def attach_image(model: ModelProto, contract: InputContract) -> None:
     normalize = helper.make_node(
         "DequantizeLinear", [NCHW, SCALE, ZERO_POINT], [NORMALIZED], "normalize"
     )
-    replace_nodes(model, [_to_nchw(), normalize, *network])
+    replace_nodes(model, [*_to_nchw(model, channels, contract), normalize, *network])
     _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
 
 
@@ -47,19 +74,23 @@ def detach_image(model: ModelProto, contract: InputContract) -> None:
     wiring = Wiring.of(model.graph)
     normalize = wiring.producer.get(NORMALIZED)
     transpose = wiring.producer.get(NCHW)
+    pad = wiring.producer.get(PADDED)
+    source = INPUT_NAME if pad is None else PADDED
     if (
         normalize is None
         or transpose is None
         or [normalize.op_type, *normalize.input[:1]] != ["DequantizeLinear", NCHW]
-        or [transpose.op_type, *transpose.input] != ["Transpose", INPUT_NAME]
+        or [transpose.op_type, *transpose.input] != ["Transpose", source]
+        or (pad is not None and [pad.op_type, *pad.input] != ["Pad", INPUT_NAME, PADS, CONSTANT])
     ):
         raise GraphError(
             f"The model does not start with {INPUT_NAME} -> Transpose -> DequantizeLinear -> "
             f"{NORMALIZED}. Export it with this tool."
         )
-    dropped = (normalize.name, transpose.name)
-    replace_nodes(model, [node for node in model.graph.node if node.name not in dropped])
-    shape: list[str | int] = [BATCH, contract.channels, contract.height, contract.width]
+    dropped = (NORMALIZED, NCHW, PADDED)
+    replace_nodes(model, [node for node in model.graph.node if node.output[0] not in dropped])
+    channels = contract.channels + (pad is not None)
+    shape: list[str | int] = [BATCH, channels, contract.height, contract.width]
     _set_input(model, helper.make_tensor_value_info(NORMALIZED, TensorProto.FLOAT, shape))
 
 
@@ -90,12 +121,27 @@ def attach_image_to_quantized(model: ModelProto, contract: InputContract) -> Non
         for index, name in enumerate(node.input):
             if name == quantized:
                 node.input[index] = NCHW
-    replace_nodes(model, [_to_nchw(), *network])
+    channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    replace_nodes(model, [*_to_nchw(model, channels, contract), *network])
     _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
 
 
-def _to_nchw() -> NodeProto:
-    return helper.make_node("Transpose", [INPUT_NAME], [NCHW], "to_nchw", perm=[0, 3, 1, 2])
+def _to_nchw(model: ModelProto, channels: int, contract: InputContract) -> list[NodeProto]:
+    """Return the nodes from the image to ``channels`` planes; adds the constants they need."""
+    perm = [0, 3, 1, 2]
+    if channels == contract.channels:
+        return [helper.make_node("Transpose", [INPUT_NAME], [NCHW], "to_nchw", perm=perm)]
+    pads = [0] * 7 + [channels - contract.channels]  # at the starts of N, H, W, C, then at the ends
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(pads, np.int64), PADS),
+            numpy_helper.from_array(np.array(constant_pixel(contract), np.uint8), CONSTANT),
+        ]
+    )
+    return [
+        helper.make_node("Pad", [INPUT_NAME, PADS, CONSTANT], [PADDED], "pad_channels"),
+        helper.make_node("Transpose", [PADDED], [NCHW], "to_nchw", perm=perm),
+    ]
 
 
 def _nhwc(contract: InputContract) -> list[str | int]:

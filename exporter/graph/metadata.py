@@ -26,6 +26,8 @@ DIGESTS = "digests"
 QUANTIZATION = "quantization"
 FIXED = {"layout": "NHWC", "type": "uint8"}
 """The part of the input that is the same in every file; written for other readers."""
+NEWER = {"mean", "std"}
+"""Fields that files of older versions lack; they have the scalar normalisation alone."""
 
 
 def write_metadata(
@@ -69,9 +71,10 @@ def read_contract(model: ModelProto) -> InputContract:
     try:
         described = json.loads(entries[INPUT]) | {CLASSES: json.loads(entries[CLASSES])}
         known = {field.name for field in dataclasses.fields(InputContract)}
-        if described.keys() != known | FIXED.keys():
+        if not (known - NEWER) | FIXED.keys() <= described.keys() <= known | FIXED.keys():
             raise ValueError(f"keys {sorted(described)}")
-        return TypeAdapter(InputContract).validate_python({name: described[name] for name in known})
+        own = {name: value for name, value in described.items() if name in known}
+        return TypeAdapter(InputContract).validate_python(own)
     except (ValueError, TypeError) as error:  # pydantic's error is a ValueError
         raise GraphError("has a damaged input contract in its metadata.") from error
 

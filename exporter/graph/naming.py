@@ -10,10 +10,10 @@ from __future__ import annotations
 from onnx import ModelProto, NodeProto
 
 from exporter.contract import INPUT_NAME, OUTPUT_NAME
-from exporter.graph.contract import NCHW, NORMALIZED, SCALE, ZERO_POINT
+from exporter.graph.contract import INPUT_SIDE
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-_RESERVED = (INPUT_NAME, NCHW, NORMALIZED, SCALE, ZERO_POINT, OUTPUT_NAME)
+_RESERVED = (INPUT_NAME, *INPUT_SIDE, OUTPUT_NAME)
 _WEIGHT = ".weight"
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.errors import GraphError
+from exporter.training.augmentation import normalise
 
 PROBE_IMAGES = 8
 PROBE_SEED = 0
@@ -35,8 +36,8 @@ def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> fl
     shape = (PROBE_IMAGES, contract.height, contract.width, contract.channels)
     pixels = generator.integers(0, 256, shape, dtype=np.uint8)
     with torch.inference_mode():
-        normalized = (torch.from_numpy(pixels).float() - contract.zero_point) * contract.scale
-        expected = module(normalized.permute(0, 3, 1, 2).contiguous()).numpy()
+        normalized = normalise(torch.from_numpy(pixels), contract).contiguous()
+        expected = module(normalized).numpy()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # the probe is small, and sums keep their order
     options.log_severity_level = 4  # failures are raised

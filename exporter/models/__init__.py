@@ -3,12 +3,16 @@
 A network takes normalised pixels ``float32 [N, 3, H, W]`` and returns logits ``float32
 [N, classes]``. Only operators with integer kernels in ONNX Runtime are used: Conv, Relu, Add,
 MaxPool, AveragePool, Flatten, Gemm; batch-norm folds into the convolution before it.
+
+Any other network comes by ``exporter.models.foreign``.
 """
 
 from __future__ import annotations
 
+from exporter.errors import ModelError
 from exporter.models.edge_vgg import EdgeVGG
 from exporter.models.family import Family, ModelRef, build_model
+from exporter.models.foreign import ANY_FORM
 from exporter.models.resnet8 import ResNet8
 from exporter.models.simple_cnn import SimpleCNN
 
@@ -46,9 +50,9 @@ MODELS: dict[str, Family] = {family.name: family for family in _FAMILIES}
 
 def find_model(name: str) -> Family:
     """Return the family called ``name``; raises ModelError that lists the known ones."""
-    from exporter.errors import ModelError
-
     try:
         return MODELS[name]
     except KeyError:
-        raise ModelError(f"Unknown model {name!r}. Known: {', '.join(MODELS)}.") from None
+        raise ModelError(
+            f"Unknown model {name!r}. Known: {', '.join(MODELS)}; or {ANY_FORM}."
+        ) from None

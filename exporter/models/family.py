@@ -48,7 +48,15 @@ class ModelRef:
     """Together with the input contract, all it takes to build a network again."""
 
     name: str
-    widths: tuple[int, ...]
+    """A row of the table, or one of the forms in ``exporter.models.foreign``."""
+    widths: tuple[int, ...] = ()
+    """Of a network of the table."""
+    arguments: tuple[str, ...] = ()
+    """NAME=VALUE, for the factory of a network that is not in the table."""
+    source: str = ""
+    """The user's file that makes it, absolute."""
+    sha256: str = ""
+    """Of that file."""
 
 
 def reference(family: Family, widths: tuple[int, ...], contract: InputContract) -> ModelRef:
@@ -67,9 +75,16 @@ def reference(family: Family, widths: tuple[int, ...], contract: InputContract) 
 
 
 def build_model(ref: ModelRef, contract: InputContract) -> nn.Module:
-    """Return the network that ``ref`` describes, with fresh weights from torch's global seed."""
-    from exporter.models import find_model
+    """Return the network that ``ref`` describes, with fresh weights from torch's global seed.
 
+    Raises:
+        ModelError: it is unknown, or its factory is gone, has changed or fails.
+    """
+    from exporter.models import find_model
+    from exporter.models.foreign import build_foreign, is_foreign
+
+    if is_foreign(ref.name):
+        return build_foreign(ref, len(contract.classes))
     return find_model(ref.name).factory(
         widths=ref.widths,
         classes=len(contract.classes),

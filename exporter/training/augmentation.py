@@ -82,4 +82,11 @@ def _window(length: int, side: int, count: int, generator: torch.Generator) -> T
 
 def normalise(images: Tensor, contract: InputContract) -> Tensor:
     """Return ``float32 [N, 3, H, W]`` in channels-last memory from raw ``uint8 [N, H, W, 3]``."""
-    return (images.permute(0, 3, 1, 2).float() - contract.zero_point) * contract.scale
+    pixels = images.permute(0, 3, 1, 2).float()
+    if not contract.mean:
+        return (pixels - contract.zero_point) * contract.scale
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(-1, 1, 1)
+        for values in (contract.mean, contract.std)
+    )
+    return (pixels - mean) / std

@@ -12,18 +12,20 @@ from exporter.artifacts import RESUME
 from exporter.checkpoint import Checkpoint, save_checkpoint
 from exporter.config import TrainConfig
 from exporter.data.splits import Splits
-from exporter.errors import ConfigError
-from exporter.models import find_model
-from exporter.models.family import FitsData, ModelRef, build_model, reference
+from exporter.models.choose import choose_model, usual_learning_rate
+from exporter.models.family import FitsData, ModelRef, build_model
+from exporter.models.foreign import short_name
 from exporter.progress import say
 from exporter.training.augmentation import Augmentation, normalise
 from exporter.training.loop import History, Lesson, fit
+from exporter.training.preprocessing import Preprocessing
 
 VERSION = 1
 
 STEM_IMAGES = 5000
 IMAGES_TO_SEE = 600_000
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 24
+LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,28 +36,41 @@ class Trained:
     lesson: Lesson = field(compare=False)
     """The recipe with every default resolved; fine-tuning starts from it."""
     history: History = field(compare=False)
+    """Without epochs where the weights were brought along."""
+    preprocessing: Preprocessing | None = None
+    """What was tried where the weights were brought along."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs it was trained for, or would have been."""
+        return len(self.history.epochs) or self.lesson.epochs
+
+    @property
+    def validation_top1(self) -> float:
+        """Top-1 on validation images, in percent."""
+        if self.preprocessing is not None:
+            return self.preprocessing.validation_top1
+        return self.history.epochs[-1].validation_top1
 
 
-def train(out: Path, config: TrainConfig, data: Splits) -> Trained:
-    """Train the network that ``config`` names on ``data.train``.
+def train(out: Path, config: TrainConfig, data: Splits, model: ModelRef | None = None) -> Trained:
+    """Train a network on ``data.train``.
+
+    Args:
+        out: folder for the weights.
+        config: how it learns.
+        data: the images; their contract says how pixels are normalised.
+        model: the network; without it, the one that ``config`` names.
 
     Raises:
         ConfigError, ModelError: the network doesn't exist or doesn't fit the images.
     """
-    family = find_model(config.model)
-    model = reference(family, parse_widths(config.widths), data.contract)
-    lesson = Lesson(
-        epochs=config.epochs or default_epochs(data.train.count),
-        minutes=config.minutes,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate or family.learning_rate,
-        label_smoothing=config.label_smoothing,
-        augmentation=Augmentation(
-            flip=data.mirror_safe if config.flip is None else config.flip,
-            translate=config.translate,
-            cutout=config.cutout,
-        ),
-        seed=config.seed,
+    model = model or choose_model(config, data.contract)
+    lesson = lesson_of(
+        config,
+        data,
+        learning_rate=usual_learning_rate(model),
+        label_smoothing=LABEL_SMOOTHING,
     )
     module = fresh_network(model, data, config.seed)
     history = fit(
@@ -64,7 +79,7 @@ def train(out: Path, config: TrainConfig, data: Splits) -> Trained:
         data.contract,
         data.train,
         data.validation,
-        title=f"Training {config.model}",
+        title=f"Training {short_name(model.name)}",
         resume=out / RESUME,
     )
     say(f"Dense network: {history.epochs[-1].validation_top1:.2f} % on validation images.")
@@ -72,6 +87,27 @@ def train(out: Path, config: TrainConfig, data: Splits) -> Trained:
         checkpoint=save_checkpoint(out, module, model, data.contract, kept={}),
         lesson=lesson,
         history=history,
+    )
+
+
+def lesson_of(
+    config: TrainConfig, data: Splits, *, learning_rate: float, label_smoothing: float
+) -> Lesson:
+    """Return the recipe of ``config``, with these two numbers where it leaves them open."""
+    return Lesson(
+        epochs=config.epochs or default_epochs(data.train.count),
+        minutes=config.minutes,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate or learning_rate,
+        label_smoothing=(
+            label_smoothing if config.label_smoothing is None else config.label_smoothing
+        ),
+        augmentation=Augmentation(
+            flip=data.mirror_safe if config.flip is None else config.flip,
+            translate=config.translate,
+            cutout=config.cutout,
+        ),
+        seed=config.seed,
     )
 
 
@@ -90,13 +126,3 @@ def fresh_network(model: ModelRef, data: Splits, seed: int) -> torch.nn.Module:
 def default_epochs(images: int) -> int:
     """Return the passes that see about 600,000 images, at least 12 and at most 24."""
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(IMAGES_TO_SEE / images)))
-
-
-def parse_widths(text: str) -> tuple[int, ...]:
-    """Return the widths in ``"32,128,128"``; empty text means the model's own."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise ConfigError(
-            f"--widths takes whole numbers separated by commas, not {text!r}."
-        ) from None

@@ -22,6 +22,7 @@ from exporter.cli.command import cache_folder
 from exporter.config import BuildConfig, TrainConfig, VerifyConfig
 from exporter.errors import ConfigError, CoverageError
 from exporter.models import MODELS
+from exporter.models.foreign import FORMS
 from exporter.progress import say, track
 from exporter.pruning.criteria import CRITERIA
 from exporter.report.json import dumps
@@ -237,7 +238,7 @@ def test_the_cache_can_be_set_by_environment_and_by_option(
     ("command", "column", "names"),
     [
         ("targets", "target", list(TARGETS)),
-        ("models", "model", list(MODELS)),
+        ("models", "model", [*MODELS, *FORMS]),
         ("criteria", "criterion", list(CRITERIA)),
         ("methods", "method", ["auto", *METHODS]),
     ],

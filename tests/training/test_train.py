@@ -14,13 +14,14 @@ from exporter.checkpoint import restore
 from exporter.config import TrainConfig
 from exporter.data.splits import Splits
 from exporter.errors import ConfigError
+from exporter.models.choose import parse_widths
 from exporter.models.family import ModelRef
 from exporter.progress import Silent, shown_on
 from exporter.training import loop
 from exporter.training.augmentation import Augmentation, augment
 from exporter.training.loop import Lesson, evaluate, fit
 from exporter.training.optimizer import KernelAndRest
-from exporter.training.train import default_epochs, fresh_network, parse_widths, train
+from exporter.training.train import default_epochs, fresh_network, train
 
 CONFIG = TrainConfig(widths="8,16,16", epochs=4, batch_size=24, translate=1)
 LESSON = Lesson(
@@ -115,7 +116,7 @@ class Scripted:
         self.scores = iter(scores)
         self.seen: list[dict[str, torch.Tensor]] = []
 
-    def __call__(self, module: nn.Module, *rest: object) -> float:
+    def __call__(self, module: nn.Module, *rest: object, **options: object) -> float:
         self.seen.append(weights_of(module))
         return next(self.scores)
 
