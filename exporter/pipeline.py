@@ -12,9 +12,9 @@ from exporter.data.load import load_splits
 from exporter.data.splits import Split
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
-from exporter.models import find_model
+from exporter.models.foreign import short_name
 from exporter.pruning.criteria import find_criterion
-from exporter.pruning.prune import Pruned, prune
+from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel
@@ -22,14 +22,10 @@ from exporter.recipe import recipe_tables, recipe_text
 from exporter.report.json import dumps
 from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport
-from exporter.report.provenance import (
-    LayerWidth,
-    PruningReport,
-    QuantizationReport,
-    StageReport,
-)
+from exporter.report.provenance import QuantizationReport, StageReport
+from exporter.report.pruning import pruning_report
 from exporter.targets import Target, find_target
-from exporter.training.train import parse_widths, train
+from exporter.training.dense import check_dense, dense_network, normalized_data
 from exporter.verification.verify import Candidate, verify
 
 
@@ -41,9 +37,10 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
             so, and there is no bundle.
     """
     target = _checked(config)
-    data = load_splits(cache, config.data)
-    trained = cache.run(train, config.train, data)
-    pruned = cache.run(prune, config.prune, target.channel_multiple, trained, data)
+    data = normalized_data(load_splits(cache, config.data), config.train)
+    teacher = find_teacher(config.prune, data)
+    trained = dense_network(cache, config.train, data)
+    pruned = small_network(cache, config.prune, target, trained, data, teacher)
     dense = cache.run(export_onnx, trained.checkpoint)
     small = cache.run(export_onnx, pruned.checkpoint)
     ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
@@ -57,6 +54,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         int8=_candidate(int8),
         data=data.test,
         classes=data.contract.classes,
+        budget=config.prune,
     )
     return _bundled(
         config,
@@ -64,7 +62,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         int8,
         dataclasses.replace(
             report,
-            pruning=_pruning_report(pruned, dense, small) if pruned.rounds else None,
+            pruning=pruning_report(pruned, dense, small) if pruned.rounds else None,
             quantization=QuantizationReport(
                 method=int8.method,
                 images=ranges.images,
@@ -81,8 +79,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
 def _checked(config: BuildConfig) -> Target:
     """Refuse before the long work what would fail after it; return the target."""
     check_limits(config)
-    find_model(config.train.model)
-    parse_widths(config.train.widths)
+    check_dense(config.train)
     find_criterion(config.prune.criterion, config.prune.unit)
     methods_of(config.calibrate)
     check_writable(Path(config.out))
@@ -91,25 +88,6 @@ def _checked(config: BuildConfig) -> Target:
 
 def _candidate(model: OnnxModel | QuantizedModel) -> Candidate:
     return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
-
-
-def _pruning_report(pruned: Pruned, dense: OnnxModel, small: OnnxModel) -> PruningReport:
-    return PruningReport(
-        criterion=pruned.criterion,
-        asked_share=pruned.asked,
-        removed_share=pruned.removed,
-        unit=pruned.unit,
-        layers=tuple(
-            LayerWidth(layer=name, before=before, after=after)
-            for name, (before, after) in pruned.widths.items()
-        ),
-        parameters_before=dense.parameters,
-        parameters_after=small.parameters,
-        macs_before=dense.macs,
-        macs_after=small.macs,
-        fold_error=max(done.folded_error for done in pruned.rounds),
-        shrink_error=max(done.shrunk_error for done in pruned.rounds),
-    )
 
 
 def _stage_report(run: StageRun) -> StageReport:
@@ -125,7 +103,7 @@ def _bundled(
     """
     target = find_target(config.target)
     out = Path(config.out)
-    name = config.train.model
+    name = short_name(config.train.model)
     if report.passed:
         final = bundle_path(out, name, target)
         shipped = dataclasses.replace(report.models.int8, path=str(final / "model.onnx"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-from exporter.artifacts import RESULT, Artifact, Cache, load_result
-from exporter.checkpoint import Checkpoint
+from pydantic_core import to_json
+
+from exporter.artifacts import RESULT, Artifact, Cache
 from exporter.config import (
     CalibrationConfig,
     DataConfig,
@@ -22,25 +22,29 @@ from exporter.config import (
     check_limits,
 )
 from exporter.data.load import load_splits
-from exporter.data.splits import Splits
-from exporter.errors import CacheError, DataError, ModelError, OutputError
+from exporter.errors import DataError, OutputError
+from exporter.finished import as_trained, load_checkpoint, load_stage
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
-from exporter.pruning.prune import Pruned, prune
+from exporter.pruning.layer_times import machine_key
+from exporter.pruning.pruned import Pruned
+from exporter.pruning.sensitivity import Sensitivity, scan, scan_config
+from exporter.pruning.sensitivity_plot import plot_sensitivity
+from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.report.model import BuildReport
 from exporter.targets import find_target
-from exporter.training.train import Trained, train
+from exporter.training.dense import check_dense, dense_network, normalized_data
+from exporter.training.train import Trained
 from exporter.verification.verify import Candidate, verify
-
-T = TypeVar("T")
 
 
 def train_files(data: DataConfig, config: TrainConfig, cache: Cache, out: Path) -> Trained:
-    """Train a network and put its checkpoint into the folder ``out``."""
+    """Train a network, or take weights for it; put its checkpoint into the folder ``out``."""
     check_limits(config)
-    trained = cache.run(train, config, load_splits(cache, data))
+    check_dense(config)
+    trained = dense_network(cache, config, normalized_data(load_splits(cache, data), config))
     _publish(trained.checkpoint.weights.path.parent, out)
     return trained
 
@@ -50,18 +54,39 @@ def prune_files(
 ) -> Pruned:
     """Prune a checkpoint made by ``train_files`` and put the small one into ``out``."""
     check_limits(config)
-    multiple = find_target(target).channel_multiple
-    trained = _loaded(checkpoint, Trained)
-    splits = load_splits(cache, data)
-    _check_same_classes(trained.checkpoint, splits)
-    pruned = cache.run(prune, config, multiple, trained, splits)
+    found = find_target(target)
+    trained = load_stage(checkpoint, Trained)
+    splits = as_trained(load_splits(cache, data), trained.checkpoint)
+    teacher = find_teacher(config, splits)
+    pruned = small_network(cache, config, found, trained, splits, teacher)
     _publish(pruned.checkpoint.weights.path.parent, out)
     return pruned
 
 
+def sensitivity_files(
+    checkpoint: Path, data: DataConfig, config: PruneConfig, target: str, cache: Cache, out: Path
+) -> Sensitivity:
+    """Scan a dense or pruned checkpoint; the result goes to ``out``, its plot beside it as .png."""
+    plot = out.with_suffix(".png")
+    if out.suffix != ".json":
+        raise OutputError(f"--out is {out}, but must end in .json; the plot goes to {plot}.")
+    scanned = load_checkpoint(checkpoint)
+    splits = as_trained(load_splits(cache, data), scanned)
+    found = cache.run(
+        scan, scan_config(config), find_target(target), scanned, splits, machine_key()
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        plot_sensitivity(found, plot)
+        out.write_bytes(to_json(found, indent=2) + b"\n")
+    except OSError as error:
+        raise OutputError(f"Cannot write {out}: {error.strerror}.") from error
+    return found
+
+
 def convert_files(checkpoint: Path, cache: Cache, out: Path) -> OnnxModel:
     """Export a dense or pruned checkpoint to the float ONNX file ``out``."""
-    model = cache.run(export_onnx, _checkpoint(checkpoint))
+    model = cache.run(export_onnx, load_checkpoint(checkpoint))
     _publish(model.file.path, out)
     return model
 
@@ -128,37 +153,6 @@ def verify_files(
 def _candidate(path: Path) -> Candidate:
     model = read_onnx_model(path)
     return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
-
-
-def _loaded(folder: Path, kind: type[T]) -> T:
-    if not (folder / RESULT).is_file():
-        raise ModelError(
-            f"{folder} is not a checkpoint: it has no {RESULT}. "
-            "Make one with `exporter train --out FOLDER`."
-        )
-    try:
-        return load_result(folder, kind)
-    except CacheError as error:
-        raise ModelError(
-            f"{folder / RESULT} does not describe a {kind.__name__.lower()} network."
-        ) from error
-
-
-def _checkpoint(folder: Path) -> Checkpoint:
-    try:
-        return _loaded(folder, Pruned).checkpoint
-    except ModelError:
-        return _loaded(folder, Trained).checkpoint
-
-
-def _check_same_classes(checkpoint: Checkpoint, data: Splits) -> None:
-    known, found = checkpoint.contract, data.contract
-    if known != found:
-        raise DataError(
-            f"The checkpoint was trained on {len(known.classes)} classes at "
-            f"{known.height}x{known.width} pixels, but --data has {len(found.classes)} at "
-            f"{found.height}x{found.width}, or other names. Use the data it was trained on."
-        )
 
 
 def _publish(source: Path, out: Path) -> None:

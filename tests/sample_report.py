@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from exporter.report.model import (
     BuildReport,
+    DistillationReport,
     Flips,
     Gate,
     KernelGap,
     LayerWidth,
+    LeftAlone,
     Machine,
     ModelReport,
     Models,
     NotMeasured,
     PruningReport,
     QuantizationReport,
+    RoundReport,
     StageReport,
     WorstClass,
 )
@@ -26,6 +29,8 @@ SAMPLE = BuildReport(
         dense=ModelReport(
             path="cache/export-1/model.onnx",
             bytes=1_284_311,
+            gzip_bytes=1_190_204,
+            zstd_bytes=1_187_660,
             parameters=320_906,
             macs=41_533_440,
             top1=100 * 354 / 360,
@@ -38,6 +43,8 @@ SAMPLE = BuildReport(
         small=ModelReport(
             path="cache/export-2/model.onnx",
             bytes=512_009,
+            gzip_bytes=474_113,
+            zstd_bytes=473_002,
             parameters=127_498,
             macs=17_012_224,
             top1=100 * 355 / 360,
@@ -50,6 +57,8 @@ SAMPLE = BuildReport(
         int8=ModelReport(
             path="dist/edge-vgg-cpu-int8/model.onnx",
             bytes=141_002,
+            gzip_bytes=118_320,
+            zstd_bytes=116_941,
             parameters=127_498,
             macs=17_012_224,
             top1=100 * 353 / 360,
@@ -90,11 +99,19 @@ SAMPLE = BuildReport(
         criterion="l2",
         unit="channels",
         asked_share=0.4,
+        budget=None,
         removed_share=0.375,
+        dead_channels=16,
+        rounds=(
+            RoundReport(removed_share=0.2, top1_before=95.1, top1_after=97.4, epochs=6),
+            RoundReport(removed_share=0.375, top1_before=90.2, top1_after=97.7, epochs=6),
+        ),
+        distillation=DistillationReport(top1_with=97.7, top1_without=97.5),
         layers=(
             LayerWidth(layer="stem", before=64, after=48),
             LayerWidth(layer="block1.conv", before=128, after=80),
         ),
+        left_alone=(LeftAlone(layer="head", width=10, reason="they are the outputs"),),
         parameters_before=320_906,
         parameters_after=127_498,
         macs_before=41_533_440,

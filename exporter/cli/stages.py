@@ -39,7 +39,7 @@ def train(config: BuildConfig, cache: Cache, out: OutFolder) -> Answer:
             "model": trained.checkpoint.model.name,
             "widths": trained.checkpoint.model.widths,
             "epochs": len(trained.history.epochs),
-            "validation_top1": trained.history.epochs[-1].validation_top1,
+            "validation_top1": trained.validation_top1,
             "images_per_second": trained.history.images_per_second,
         }
     )
@@ -57,7 +57,10 @@ def prune(checkpoint: Checkpoint, config: BuildConfig, cache: Cache, out: OutFol
             "criterion": pruned.criterion,
             "unit": pruned.unit,
             "asked_share": pruned.asked,
+            "budget": pruned.budget and f"{pruned.budget.name} {pruned.budget.limit:,g}",
+            "budget_used": pruned.budget and pruned.budget.planned,
             "removed_share": pruned.removed,
+            "dead_channels": pruned.dead,
             "widths_before_and_after": pruned.widths,
             "validation_top1": pruned.rounds[-1].validation_after if pruned.rounds else None,
         }

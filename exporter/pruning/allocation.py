@@ -35,8 +35,8 @@ class Allocation:
     scope: Literal["global", "layer", "sensitivity"]
     comparable: bool
     """Whether scores of different groups are on one scale."""
-    multiple: int
-    """Kept widths are multiples of this."""
+    multiples: Mapping[str, int]
+    """Per group, what kept widths are multiples of."""
     curves: Mapping[str, Curve]
     """Per group, for the scope ``sensitivity``."""
 
@@ -52,7 +52,7 @@ class Allocation:
                 self.scores, self.removed, share, self.scope, comparable=self.comparable
             )
         return {
-            name: rounded_width(counts[name], scores.numel(), self.multiple)
+            name: rounded_width(counts[name], scores.numel(), self.multiples[name])
             for name, scores in self.scores.items()
         }
 

@@ -18,9 +18,10 @@ from exporter.errors import ConfigError
 from exporter.pruning.allocation import Allocation, smallest
 from exporter.pruning.cost import Cost, Device, count_macs, count_parameters
 from exporter.pruning.file_size import file_size_between
-from exporter.pruning.groups import Group
+from exporter.pruning.group import Group
+from exporter.pruning.layer_times import estimate_ms
 from exporter.pruning.shrink import shrink_groups
-from exporter.pruning.threshold import rounded_width
+from exporter.pruning.threshold import rounded_width, width_multiple
 
 HALVINGS = 16
 """Steps of the bisection; they tell apart the shares of a network with up to 65,536 channels."""
@@ -62,10 +63,11 @@ def cost_function(
     assert device is not None
     target = device.target
     if budget == "max_ms":
-        from exporter.pruning.layer_times import estimate_ms
-
-        return lambda network: estimate_ms(network, contract, target)
-    narrowest = {group.name: rounded_width(0, group.width, channel_multiple) for group in groups}
+        return lambda network: estimate_ms(network, contract, target, folder=device.times)
+    narrowest = {
+        group.name: rounded_width(0, group.width, width_multiple(group, channel_multiple))
+        for group in groups
+    }
     size = file_size_between(module, cut(module, groups, narrowest), contract, target)
     return lambda network: size(network) / 1000
 
@@ -112,4 +114,4 @@ def cut(module: nn.Module, groups: tuple[Group, ...], widths: Mapping[str, int])
 def _rounded_up(value: float) -> str:
     """Return a number that a user can pass on as the limit: rounded to four digits, upwards."""
     step = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / step) * step:.10g}"
+    return f"{math.ceil(round(value / step, 6)) * step:.10g}"

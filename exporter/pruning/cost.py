@@ -7,7 +7,8 @@ its ONNX file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Device:
     machine: str
     """Part of a cached result's key where times decided it: they hold on this machine alone. Empty
     where only bytes count, which are the same everywhere."""
+    times: Path = field(compare=False)
+    """Folder with the table of measured times."""
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -57,7 +57,7 @@ def int8_file_bytes(module: nn.Module, contract: InputContract, target: Target) 
             method="none",
             samples=1,
             by_tensor={
-                tensor: Range(low=-1.0, high=1.0)
+                tensor: Range(low=0.0, high=1.0)  # as behind a ReLU, which then disappears
                 for tensor in float_activations(prepare(core).graph)
             },
         )

@@ -25,7 +25,8 @@ from exporter.pruning.allocation import Curve
 from exporter.pruning.budget import cost_function
 from exporter.pruning.cost import Cost, Device
 from exporter.pruning.criteria import find_criterion
-from exporter.pruning.groups import find_groups
+from exporter.pruning.exact_removal import remove_dead_channels
+from exporter.pruning.groups import find_coupling
 from exporter.pruning.pruned import Budget, Pruned, Round
 from exporter.pruning.recovery import Distillation, fine_tune, fine_tune_both_ways
 from exporter.pruning.rounds import Rules, Work, remove_round
@@ -70,7 +71,8 @@ def prune(
     """
     criterion = find_criterion(config.criterion, config.unit)
     dense = restore(trained.checkpoint)
-    groups = find_groups(dense, data.contract)
+    coupling = find_coupling(dense, data.contract)
+    groups = coupling.groups
     cost = None
     if config.budget:
         cost = cost_function(
@@ -95,8 +97,10 @@ def prune(
     rounds: list[Round] = []
     distillation = None
     if _something_to_do(config, cost, work):
+        if config.unit == "channels":
+            dead = remove_dead_channels(work, rules)
         for index in range(config.rounds):
-            removal = remove_round(work, rules, index + 1)
+            agreement = remove_round(work, rules, index + 1)
             reestimate_batch_norms(work.module, data.contract, data.train)
             before = evaluate(work.module, data.contract, data.validation)
             history, distillation = _recover(
@@ -106,8 +110,8 @@ def prune(
             rounds.append(
                 Round(
                     removed=work.removed(),
-                    folded_error=removal.folded_error,
-                    shrunk_error=removal.shrunk_error,
+                    folded_error=agreement.folded_error,
+                    shrunk_error=agreement.shrunk_error,
                     validation_before=before,
                     validation_after=after,
                     history=history,
@@ -128,6 +132,7 @@ def prune(
         removed=work.removed(),
         dead=dead,
         widths={name: (width, len(work.kept[name])) for name, width in work.widths.items()},
+        fixed=coupling.fixed,
         rounds=tuple(rounds),
         distillation=distillation,
     )
@@ -165,7 +170,7 @@ def _recover(
     resume: Path,
 ) -> tuple[History | None, Distillation | None]:
     """Fine-tune after round ``index``, counted from 0."""
-    total = config.finetune_epochs or len(trained.history.epochs)
+    total = config.finetune_epochs or trained.epochs
     epochs = epochs_of_rounds(total, config.rounds)[index]
     if epochs == 0:
         return None, None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.checkpoint import Checkpoint
+from exporter.pruning.group import Fixed
 from exporter.pruning.recovery import Distillation
 from exporter.training.loop import History
 
@@ -54,6 +55,8 @@ class Pruned:
     """Channels that went first, because they changed nothing; the share includes them."""
     widths: Mapping[str, tuple[int, int]]
     """Channels of each group before and after."""
+    fixed: tuple[Fixed, ...]
+    """Channels that were left alone, with reasons."""
     rounds: tuple[Round, ...]
     distillation: Distillation | None
     """What the teacher brought, where that was to be found out."""

@@ -13,13 +13,13 @@ from exporter.data.splits import Splits
 from exporter.pruning.allocation import Allocation, Curve
 from exporter.pruning.batches import batches_of
 from exporter.pruning.budget import share_within
+from exporter.pruning.checked_removal import Agreement, remove_channels, remove_weights
 from exporter.pruning.cost import Cost
 from exporter.pruning.criteria import Criterion
 from exporter.pruning.groups import find_groups
-from exporter.pruning.removal import Removal, remove_channels, remove_weights
 from exporter.pruning.schedule import share_after
 from exporter.pruning.scores import score_channels, score_weights
-from exporter.pruning.threshold import strongest, survivors
+from exporter.pruning.threshold import strongest, survivors, width_multiple
 
 PROBE_IMAGES = 16
 
@@ -66,7 +66,7 @@ class Work:
         }
 
 
-def remove_round(work: Work, rules: Rules, done: int) -> Removal:
+def remove_round(work: Work, rules: Rules, done: int) -> Agreement:
     """Remove what the ``done``-th round is to remove.
 
     Under a budget every round asks anew how far the network has to go, by its present scores, and
@@ -82,7 +82,7 @@ def probe_of(data: Splits) -> Tensor:
     return pixels[:PROBE_IMAGES]
 
 
-def _remove_channels(work: Work, rules: Rules, done: int) -> Removal:
+def _remove_channels(work: Work, rules: Rules, done: int) -> Agreement:
     config, data = rules.config, rules.data
     groups = find_groups(work.module, data.contract)
     scores = score_channels(
@@ -98,7 +98,7 @@ def _remove_channels(work: Work, rules: Rules, done: int) -> Removal:
         removed={group.name: work.widths[group.name] - group.width for group in groups},
         scope=config.scope,
         comparable=rules.criterion.comparable,
-        multiple=rules.channel_multiple,
+        multiples={group.name: width_multiple(group, rules.channel_multiple) for group in groups},
         curves=rules.curves,
     )
     final = (
@@ -108,12 +108,12 @@ def _remove_channels(work: Work, rules: Rules, done: int) -> Removal:
     )
     widths = allocation.widths(share_after(config.schedule, final, done, config.rounds))
     chosen = {name: strongest(scores[name], width) for name, width in widths.items()}
-    removal = remove_channels(work.module, groups, chosen, probe_of(data))
+    agreement = remove_channels(work.module, groups, chosen, probe_of(data))
     work.keep(chosen)
-    return removal
+    return agreement
 
 
-def _remove_weights(work: Work, rules: Rules, done: int) -> Removal:
+def _remove_weights(work: Work, rules: Rules, done: int) -> Agreement:
     config, data = rules.config, rules.data
     found = score_weights(
         rules.criterion,

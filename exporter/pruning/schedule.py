@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 Schedule = Literal["one-shot", "linear", "cubic", "geometric"]
@@ -21,7 +22,7 @@ def share_after(schedule: Schedule, final: float, done: int, rounds: int) -> flo
     if schedule == "cubic":
         return final * (1 - (1 - progress) ** 3)
     if schedule == "geometric":
-        return 1 - (1 - final) ** progress
+        return 1 - math.pow(1 - final, progress)
     return final * progress
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from exporter.pruning.group import Group
 
 Scope = Literal["global", "layer"]
 
@@ -70,6 +73,14 @@ def rounded_width(count: int, width: int, multiple: int) -> int:
         return width
     nearest = max(multiple, (count + multiple // 2) // multiple * multiple)
     return nearest if nearest <= width else width
+
+
+def width_multiple(group: Group, channel_multiple: int) -> int:
+    """Return what the width of ``group`` is rounded to, so that its layers' outputs suit a target.
+
+    Where layers lose several outputs per channel of the group, fewer channels will do.
+    """
+    return channel_multiple // math.gcd(channel_multiple, group.step)
 
 
 def strongest(scores: Tensor, count: int) -> tuple[int, ...]:

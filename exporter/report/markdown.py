@@ -14,7 +14,16 @@ from exporter.report.model import (
     Scalar,
     StageReport,
 )
-from exporter.report.verdict import advice, columns, facts, outcome, verdict, worst_class
+from exporter.report.verdict import (
+    advice,
+    columns,
+    download,
+    facts,
+    outcome,
+    size,
+    verdict,
+    worst_class,
+)
 
 
 def markdown(report: BuildReport) -> str:
@@ -27,6 +36,7 @@ def markdown(report: BuildReport) -> str:
         ["## Gates", "", *_gates(report)],
         ["## Accuracy", "", *_accuracy(report)],
         ["## Speed", "", *_speed(report)],
+        ["## Download", "", *_download(report)],
         _pruning(report.pruning) if report.pruning else [],
         _quantization(report.quantization) if report.quantization else [],
         ["## Machine", "", *_machine(report.machine)],
@@ -87,6 +97,18 @@ def _speed(report: BuildReport) -> list[str]:
     ]
 
 
+def _download(report: BuildReport) -> list[str]:
+    rows = [
+        [name, size(model.bytes), size(model.gzip_bytes), size(model.zstd_bytes)]
+        for name, model in columns(report)
+    ]
+    told = download(report)
+    return [
+        *_table(["model", "file", "gzip -9", "zstd -19"], rows),
+        *(["", told] if told else []),
+    ]
+
+
 def _pruning(pruning: PruningReport) -> list[str]:
     widths = ([_escaped(w.layer), str(w.before), str(w.after)] for w in pruning.layers)
     return [
@@ -94,8 +116,9 @@ def _pruning(pruning: PruningReport) -> list[str]:
         "",
         (
             f"- Criterion {pruning.criterion}: {100 * pruning.removed_share:.1f} % of the "
-            f"{pruning.unit} removed, {100 * pruning.asked_share:g} % asked for."
+            f"{pruning.unit} removed, {_asked(pruning)}."
         ),
+        f"- Channels that went first because they changed nothing: {pruning.dead_channels:,}.",
         (
             f"- Parameters {pruning.parameters_before:,} to {pruning.parameters_after:,}, "
             f"multiply-adds {pruning.macs_before:,} to {pruning.macs_after:,}."
@@ -104,9 +127,49 @@ def _pruning(pruning: PruningReport) -> list[str]:
             f"- Largest relative logit difference: {pruning.fold_error:.1e} by folding, "
             f"{pruning.shrink_error:.1e} by shrinking."
         ),
+        *_teacher(pruning),
+        "",
+        *_table(["round", "removed", "right after", "epochs", "fine-tuned"], _rounds(pruning)),
         "",
         *_table(["layer", "width before", "width after"], widths),
+        *_left_alone(pruning),
     ]
+
+
+def _asked(pruning: PruningReport) -> str:
+    budget = pruning.budget
+    if budget is not None:
+        return f"for {budget.name} {budget.limit:,g}: {budget.planned:,.7g} reckoned"
+    assert pruning.asked_share is not None
+    return f"{100 * pruning.asked_share:g} % asked for"
+
+
+def _teacher(pruning: PruningReport) -> list[str]:
+    found = pruning.distillation
+    if found is None:
+        return []
+    return [
+        (
+            f"- On validation images {found.top1_with:.2f} % with the teacher, "
+            f"{found.top1_without:.2f} % without."
+        )
+    ]
+
+
+def _rounds(pruning: PruningReport) -> Iterable[list[str]]:
+    for number, done in enumerate(pruning.rounds, start=1):
+        yield [
+            str(number),
+            f"{100 * done.removed_share:.1f} %",
+            f"{done.top1_before:.2f} %",
+            str(done.epochs),
+            f"{done.top1_after:.2f} %",
+        ]
+
+
+def _left_alone(pruning: PruningReport) -> list[str]:
+    rows = [[_escaped(f.layer), str(f.width), _escaped(f.reason)] for f in pruning.left_alone]
+    return ["", *_table(["layer", "width", "left alone because"], rows)] if rows else []
 
 
 def _quantization(quantization: QuantizationReport) -> list[str]:

@@ -11,30 +11,38 @@ from dataclasses import dataclass, field
 
 from exporter.report.not_measured import DESCRIBED, NotMeasured
 from exporter.report.provenance import (
+    BudgetReport,
+    DistillationReport,
     LayerWidth,
+    LeftAlone,
     Machine,
     PruningReport,
     QuantizationReport,
+    RoundReport,
     StageReport,
 )
 
 __all__ = [
+    "BudgetReport",
     "BuildReport",
+    "DistillationReport",
     "Flips",
     "Gate",
     "KernelGap",
     "LayerWidth",
+    "LeftAlone",
     "Machine",
     "ModelReport",
     "Models",
     "NotMeasured",
     "PruningReport",
     "QuantizationReport",
+    "RoundReport",
     "StageReport",
     "WorstClass",
 ]
 
-Scalar = str | int | float | bool | None
+Scalar = str | int | float | bool | list[str] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +55,10 @@ class ModelReport:
     """The .onnx file, absolute or relative to the working folder."""
     bytes: int
     """Size of the file."""
+    gzip_bytes: int
+    """Size of the download, compressed by gzip -9."""
+    zstd_bytes: int
+    """Size of the download, compressed by zstd -19."""
     parameters: int
     """Weights and biases."""
     macs: int
@@ -86,7 +98,7 @@ class Gate:
     __pydantic_config__ = DESCRIBED
 
     name: str
-    """The command line's option without its dashes: max-drop, min-speedup."""
+    """The command line's option without its dashes: max-drop, min-speedup, max-kb, max-ms."""
     limit: float
     """The accepted extreme; a measurement equal to it passes."""
     unit: str

@@ -63,6 +63,62 @@ class LayerWidth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftAlone:
+    """A layer whose channels cannot be removed."""
+
+    __pydantic_config__ = DESCRIBED
+
+    layer: str
+    """Its name in the network."""
+    width: int
+    """Its channels."""
+    reason: str
+    """Why they stay."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetReport:
+    """A limit that the network was pruned to."""
+
+    __pydantic_config__ = DESCRIBED
+
+    name: str
+    """The command line's option without its dashes: max-parameters, max-macs, max-kb, max-ms."""
+    limit: float
+    """The limit, in the option's unit."""
+    planned: float
+    """What pruning reckoned the small model to have; bytes and times are measured for the gates."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundReport:
+    """One round of pruning."""
+
+    __pydantic_config__ = DESCRIBED
+
+    removed_share: float
+    """Share gone so far, 0 to 1."""
+    top1_before: float
+    """Validation images classified correctly right after the removal, in percent."""
+    top1_after: float
+    """The same after fine-tuning."""
+    epochs: int
+    """Epochs of fine-tuning."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillationReport:
+    """What the teacher brought to the last fine-tuning; the better network was kept."""
+
+    __pydantic_config__ = DESCRIBED
+
+    top1_with: float
+    """Validation images classified correctly with the teacher's opinion, in percent."""
+    top1_without: float
+    """The same without it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PruningReport:
     """What was removed, and proof that removing it changed nothing else."""
 
@@ -72,12 +128,22 @@ class PruningReport:
     """Importance score."""
     unit: str
     """What was removed: channels or weights."""
-    asked_share: float
-    """Share that was asked to be removed, 0 to 1."""
+    asked_share: float | None
+    """Share that was asked to be removed, 0 to 1; null where a budget was."""
+    budget: BudgetReport | None
+    """The budget; null where a share was asked for."""
     removed_share: float
     """Share that was removed, 0 to 1; widths are rounded to what the target's kernels like."""
+    dead_channels: int
+    """Channels that went first because they never changed an output; part of removed_share."""
+    rounds: tuple[RoundReport, ...]
+    """The rounds, in order."""
+    distillation: DistillationReport | None
+    """What the teacher brought; null where that was not to be found out (--distill-auto)."""
     layers: tuple[LayerWidth, ...]
     """Widths before and after."""
+    left_alone: tuple[LeftAlone, ...]
+    """Layers that kept all their channels because they had to."""
     parameters_before: int
     """Weights and biases of the dense model."""
     parameters_after: int

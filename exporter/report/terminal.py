@@ -10,7 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.report.model import BuildReport
-from exporter.report.verdict import advice, columns, facts, outcome, verdict, worst_class
+from exporter.report.verdict import (
+    advice,
+    columns,
+    download,
+    facts,
+    outcome,
+    verdict,
+    worst_class,
+)
 
 
 def show(report: BuildReport, console: Console) -> None:
@@ -25,6 +33,7 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
         "",
         Text(f"int8 is {verdict(report)}."),
         *_worst(report),
+        *_download(report),
         "",
         _gates(report, ascii_only),
         "",
@@ -47,6 +56,11 @@ def _comparison(report: BuildReport) -> Table:
 def _worst(report: BuildReport) -> list[Text]:
     lost = report.worst_class.drop_points > 0
     return [Text(f"The class that lost most: {worst_class(report)}.")] if lost else []
+
+
+def _download(report: BuildReport) -> list[Text]:
+    told = download(report)
+    return [Text(told)] if told else []
 
 
 def _gates(report: BuildReport, ascii_only: bool) -> Table:

@@ -38,6 +38,9 @@ def outcome(gate: Gate) -> str:
     if gate.unit == "points":
         change = f"{abs(gate.measured):.2f} points {'lost' if gate.measured >= 0 else 'gained'}"
         return f"{change}, a loss of {gate.limit:.4g} is allowed"
+    if gate.unit in ("kB", "ms"):
+        measured = f"{gate.measured:.1f}" if gate.unit == "kB" else f"{gate.measured:.3f}"
+        return f"{measured} {gate.unit}, at most {gate.limit:g} is wanted"
     return f"{_speed(gate.measured)}, at least {gate.limit:.4g}x is wanted"
 
 
@@ -69,7 +72,25 @@ def advice(report: BuildReport) -> tuple[str, ...]:
         tips += _advice_on_drop(report, failed["max-drop"])
     if "min-speedup" in failed:
         tips += _advice_on_speed(report, failed["min-speedup"])
+    if "max-ms" in failed:
+        tips.append(
+            "The times of single layers promised less: measure again on a quiet machine, or aim "
+            "lower with --max-ms."
+        )
     return tuple(tips)
+
+
+def download(report: BuildReport) -> str | None:
+    """Return what masks on single weights bring, where there are any: a smaller download only."""
+    small, int8 = report.models.small, report.models.int8
+    if small is None or report.pruning is None or report.pruning.unit != "weights":
+        return None
+    return (
+        f"{100 * report.pruning.removed_share:.1f} % of the weights are zero. That makes the "
+        f"download smaller, and no run faster: pruned float {size(small.bytes)}, "
+        f"{size(small.gzip_bytes)} by gzip, {size(small.zstd_bytes)} by zstd; "
+        f"int8 {size(int8.bytes)}, {size(int8.gzip_bytes)}, {size(int8.zstd_bytes)}."
+    )
 
 
 def times(value: float) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from exporter.config import VerifyConfig
-from exporter.report.model import Gate, NotMeasured
+from exporter.config import PruneConfig, VerifyConfig
+from exporter.report.model import Gate, ModelReport, NotMeasured
 
 
 def check_gates(
@@ -31,6 +31,23 @@ def check_gates(
             measured=times,
             passed=not isinstance(times, NotMeasured) and times >= config.min_speedup,
         ),
+    )
+
+
+def check_budget(config: PruneConfig, int8: ModelReport) -> tuple[Gate, ...]:
+    """Return the gate of a budget in bytes or milliseconds, none where there is no such budget.
+
+    The network was chosen by an estimate of its file; here the file itself counts. Parameters and
+    multiply-accumulates need no gate: they are counted, not estimated.
+    """
+    gates = (
+        ("max-kb", config.max_kb, "kB", int8.bytes / 1000),
+        ("max-ms", config.max_ms, "ms", int8.p50_ms),
+    )
+    return tuple(
+        Gate(name=name, limit=limit, unit=unit, measured=measured, passed=measured <= limit)
+        for name, limit, unit, measured in gates
+        if limit
     )
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.artifacts import Artifact, Cache
-from exporter.config import VerifyConfig
+from exporter.config import PruneConfig, VerifyConfig
 from exporter.data.splits import Split
 from exporter.errors import GraphError
 from exporter.report.model import BuildReport, KernelGap, ModelReport, Models
 from exporter.verification.accuracy import Accuracy, accuracy, compare, worst_class
-from exporter.verification.gates import check_gates
+from exporter.verification.download import DownloadSize, download_size
+from exporter.verification.gates import check_budget, check_gates
 from exporter.verification.latency import Timing, measure_latency
 from exporter.verification.machine import describe_machine
 from exporter.verification.predict import Predictions, predict, predict_in_float
@@ -42,8 +43,11 @@ def verify(
     int8: Candidate,
     data: Split,
     classes: tuple[str, ...],
+    budget: PruneConfig | None = None,
 ) -> BuildReport:
     """Return the report on ``int8``, gated against ``dense``; ``bundle`` is left empty.
+
+    Where ``budget`` limits the bytes or the time of the file, that is a gate, too.
 
     Raises:
         ConfigError: more threads than cores.
@@ -70,10 +74,17 @@ def verify(
     change = compare(logits["dense"], logits["int8"], labels)
     kernels = compare(control, logits["int8"], labels)
     models = {
-        name: _model_report(model, accuracy(logits[name], labels), latency.timings[name])
+        name: _model_report(
+            model,
+            accuracy(logits[name], labels),
+            latency.timings[name],
+            cache.run(download_size, model.file),
+        )
         for name, model in present.items()
     }
     gates = check_gates(config, change.drop_points, latency.speedup.value)
+    if budget is not None:
+        gates += check_budget(budget, models["int8"])
     return BuildReport(
         passed=all(gate.passed for gate in gates),
         target=target,
@@ -107,10 +118,14 @@ def _logits(
     return logits
 
 
-def _model_report(model: Candidate, measured: Accuracy, timing: Timing) -> ModelReport:
+def _model_report(
+    model: Candidate, measured: Accuracy, timing: Timing, download: DownloadSize
+) -> ModelReport:
     return ModelReport(
         path=str(model.file.path),
         bytes=model.file.path.stat().st_size,
+        gzip_bytes=download.gzip_bytes,
+        zstd_bytes=download.zstd_bytes,
         parameters=model.parameters,
         macs=model.macs,
         top1=measured.top1,

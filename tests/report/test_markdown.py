@@ -4,7 +4,7 @@ import dataclasses
 import tomllib
 
 from exporter.report.markdown import markdown
-from exporter.report.model import NotMeasured
+from exporter.report.model import BudgetReport, NotMeasured
 from tests.sample_report import SAMPLE
 
 
@@ -17,6 +17,7 @@ def test_a_full_report_has_every_section() -> None:
         "Gates",
         "Accuracy",
         "Speed",
+        "Download",
         "Pruning",
         "Quantization",
         "Machine",
@@ -28,7 +29,7 @@ def test_a_full_report_has_every_section() -> None:
 def test_sections_without_content_are_left_out() -> None:
     bare = dataclasses.replace(SAMPLE, pruning=None, quantization=None, stages=(), recipe={})
 
-    assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Machine"]
+    assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Download", "Machine"]
 
 
 def test_every_table_is_well_formed() -> None:
@@ -36,7 +37,7 @@ def test_every_table_is_well_formed() -> None:
 
     tables = [line for line in lines if line.startswith("|")]
     starts = [index for index, line in enumerate(lines) if line.startswith("| ---")]
-    assert len(starts) == 4
+    assert len(starts) == 7
     for start in starts:
         width = lines[start].count(" | ")
         end = start
@@ -46,6 +47,9 @@ def test_every_table_is_well_formed() -> None:
         assert lines[start - 2] == ""
     assert "| file size | 1.28 MB | 512.0 kB | 141.0 kB |" in tables
     assert "| block1.conv | 128 | 80 |" in tables
+    assert "| head | 10 | they are the outputs |" in tables
+    assert "| 2 | 37.5 % | 90.20 % | 6 | 97.70 % |" in tables
+    assert "| int8 | 141.0 kB | 118.3 kB | 116.9 kB |" in tables
     assert "| train | 41.0 | no |" in tables
 
 
@@ -58,6 +62,17 @@ def test_the_recipe_can_be_read_as_toml() -> None:
         "target": "cpu-int8",
         "train": {"model": "edge-vgg", "epochs": 0},
     }
+
+
+def test_a_budget_stands_where_the_share_would() -> None:
+    pruning = SAMPLE.pruning
+    assert pruning is not None
+    budget = BudgetReport(name="max-kb", limit=150.0, planned=141.125)
+    changed = dataclasses.replace(pruning, asked_share=None, budget=budget)
+
+    assert "40 % asked for." in markdown(SAMPLE)
+    text = markdown(dataclasses.replace(SAMPLE, pruning=changed))
+    assert "37.5 % of the channels removed, for max-kb 150: 141.125 reckoned." in text
 
 
 def test_names_cannot_break_a_table() -> None:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from exporter.report.model import BuildReport, Gate, KernelGap, NotMeasured
-from exporter.report.verdict import advice, outcome, size, times, verdict
+from exporter.report.verdict import advice, download, outcome, size, times, verdict
 from tests.sample_report import SAMPLE
 
 
@@ -77,6 +77,8 @@ def test_verdict_names_losses_and_gains(change: dict[str, float], part: str) -> 
         ("points", 0.25, -0.3, "0.30 points gained, a loss of 0.25 is allowed"),
         ("times", 1.2, 0.9, "0.90x the speed, at least 1.2x is wanted"),
         ("times", 1.2, 3.0, "3.00x faster, at least 1.2x is wanted"),
+        ("kB", 150.0, 141.002, "141.0 kB, at most 150 is wanted"),
+        ("ms", 0.1, 0.1014, "0.101 ms, at most 0.1 is wanted"),
     ],
 )
 def test_outcome(unit: str, limit: float, measured: float, text: str) -> None:
@@ -90,6 +92,18 @@ def test_outcome_of_what_was_not_measured() -> None:
     gate = Gate(name="any", limit=1.0, unit="times", measured=missing, passed=False)
 
     assert outcome(gate) == "not measured: no clock"
+
+
+def test_masks_on_weights_are_said_to_change_the_download_alone() -> None:
+    assert SAMPLE.pruning is not None
+    assert download(SAMPLE) is None
+    masked = dataclasses.replace(SAMPLE.pruning, unit="weights", removed_share=0.9)
+    told = download(dataclasses.replace(SAMPLE, pruning=masked))
+    assert told == (
+        "90.0 % of the weights are zero. That makes the download smaller, and no run faster: "
+        "pruned float 512.0 kB, 474.1 kB by gzip, 473.0 kB by zstd; "
+        "int8 141.0 kB, 118.3 kB, 116.9 kB."
+    )
 
 
 def test_no_advice_where_nothing_failed() -> None:
@@ -135,6 +149,12 @@ def test_no_advice_where_nothing_failed() -> None:
 )
 def test_advice_follows_the_cause(report: BuildReport, options: set[str]) -> None:
     assert options_in(report) == options
+
+
+def test_a_time_that_was_missed_brings_advice() -> None:
+    gate = Gate(name="max-ms", limit=0.1, unit="ms", measured=0.11, passed=False)
+    report = dataclasses.replace(SAMPLE, passed=False, bundle=None, gates=(gate,))
+    assert options_in(report) == {"--max-ms"}
 
 
 def test_advice_offers_limits_that_would_pass() -> None:

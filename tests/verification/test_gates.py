@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from exporter.config import VerifyConfig
+from exporter.config import PruneConfig, VerifyConfig
 from exporter.report.model import Gate, NotMeasured
-from exporter.verification.gates import check_gates
+from exporter.verification.gates import check_budget, check_gates
+from tests.sample_report import SAMPLE
 
 CONFIG = VerifyConfig(max_drop=0.3, min_speedup=1.2)
 
@@ -65,3 +66,24 @@ def test_what_was_not_measured_never_passes() -> None:
 
     assert [gate.passed for gate in result.values()] == [False, False]
     assert result["min-speedup"].measured == missing
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(141.001, False), (141.002, True), (150.0, True)])
+def test_max_kb_counts_the_bytes_of_the_file(limit: float, passed: bool) -> None:
+    (gate,) = check_budget(PruneConfig(max_kb=limit), SAMPLE.models.int8)
+
+    assert gate == Gate(name="max-kb", limit=limit, unit="kB", measured=141.002, passed=passed)
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(0.092, False), (0.0921, True), (1.0, True)])
+def test_max_ms_counts_the_median_time(limit: float, passed: bool) -> None:
+    (gate,) = check_budget(PruneConfig(max_ms=limit), SAMPLE.models.int8)
+
+    assert gate == Gate(name="max-ms", limit=limit, unit="ms", measured=0.0921, passed=passed)
+
+
+@pytest.mark.parametrize(
+    "config", [PruneConfig(), PruneConfig(max_macs=1), PruneConfig(max_parameters=1)]
+)
+def test_what_is_counted_needs_no_gate(config: PruneConfig) -> None:
+    assert check_budget(config, SAMPLE.models.int8) == ()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.artifacts import Artifact, Cache
-from exporter.config import VerifyConfig
+from exporter.config import PruneConfig, VerifyConfig
 from exporter.data.splits import Splits
 from exporter.errors import GraphError
 from exporter.report.json import dumps
@@ -62,6 +62,8 @@ def test_an_int8_model_as_good_as_its_float_model_passes(
     for model, given in ((report.models.dense, dense), (report.models.int8, int8)):
         assert model.path == str(given.file.path)
         assert model.bytes == given.file.path.stat().st_size
+        assert 0 < model.zstd_bytes < model.bytes
+        assert 0 < model.gzip_bytes < model.bytes
         assert (model.correct, model.total, model.top1) == (30, 30, 100.0)
         assert (model.parameters, model.macs) == (9, 1200)
         assert 0 < model.p50_ms <= model.p90_ms
@@ -103,6 +105,22 @@ def test_a_model_that_is_too_slow_fails(
     assert [gate.passed for gate in report.gates] == [True, False]
 
 
+@pytest.mark.parametrize(("spare", "passed"), [(0, True), (-1, False)])
+def test_a_budget_in_bytes_is_a_gate(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate, spare: int, passed: bool
+) -> None:
+    size = int8.file.path.stat().st_size
+    budget = PruneConfig(max_kb=(size + spare) / 1000)
+    classes = splits.contract.classes
+    cache = Cache(tmp_path / "cache")
+
+    report = verify(QUICK, cache, "cpu-int8", dense, None, int8, splits.test, classes, budget)
+
+    assert report.passed is passed
+    assert report.gates[-1].name == "max-kb"
+    assert report.gates[-1].measured == size / 1000
+
+
 def test_accuracy_comes_from_the_cache_and_times_never_do(
     tmp_path: Path,
     splits: Splits,
@@ -124,7 +142,7 @@ def test_accuracy_comes_from_the_cache_and_times_never_do(
         verify(QUICK, cache, "cpu-int8", dense, None, int8, splits.test, splits.contract.classes)
         cached.append([(stage.name, stage.cached) for stage in cache.runs])
 
-    names = ["predict", "predict", "predict-in-float"]
+    names = ["predict", "predict", "predict-in-float", "download-size", "download-size"]
     assert cached == [[(name, False) for name in names], [(name, True) for name in names]]
     assert len(timed) == 2
 
