@@ -129,11 +129,12 @@ def _factory(ref: ModelRef) -> Factory:
     if place.endswith(".py"):
         module = _module_in(_unchanged_source(ref), ref.sha256)
     else:
-        if ref.sha256 and sha256_of(_origin(place)) != ref.sha256:
-            raise ModelError(_changed(_origin(place)))
+        source = _origin(place)
+        if sha256_of(source) != ref.sha256:
+            raise ModelError(_changed(source))
         with _one_line(f"{place} cannot be imported"):
             module = importlib.import_module(place)
-    factory = getattr(module, name, None)
+    factory: Factory | None = getattr(module, name, None)
     if not callable(factory):
         found = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         close = get_close_matches(name, found) or found[:5]
@@ -172,8 +173,10 @@ def _origin(place: str) -> Path:
         spec = importlib.util.find_spec(place)
     except Exception:  # whatever the packages around it raise
         spec = None
-    if spec is None or not spec.origin:
-        raise ModelError(f"There is no module {place!r}. Install it, or use {ANY_FORM}.")
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        raise ModelError(
+            f"There is no module {place!r} with a file. Install it, or use {ANY_FORM}."
+        )
     return Path(spec.origin)
 
 

@@ -153,8 +153,7 @@ def test_a_class_will_do_and_auxiliary_outputs_will_not(file: Path) -> None:
 def test_googlenet_comes_without_auxiliary_outputs_and_without_a_normalisation_of_its_own() -> None:
     ref = ModelRef(name="torchvision:googlenet", arguments=("init_weights=False",))
     module = build_model(ref, CONTRACT)
-    assert module.aux_logits is False
-    assert module.transform_input is False
+    assert (module.aux_logits, module.transform_input) == (False, False)
     assert not [name for name in module.state_dict() if name.startswith("aux")]
 
 
@@ -223,6 +222,7 @@ def test_images_that_are_too_small_are_one_line() -> None:
         ("torchvision:resnet19", "torchvision has no network 'resnet19'. Close: resnet18"),
         ("nowhere.py:net", "nowhere.py is not a file"),
         ("no_such_package.zoo:net", "There is no module 'no_such_package.zoo'"),
+        ("sys:exit", "There is no module 'sys' with a file"),
         ("json:nothing_there", "json has no function or class 'nothing_there'"),
         (":net", "must be one of: torchvision:NAME"),
         ("nets.py:", "must be one of: torchvision:NAME"),
