@@ -11,6 +11,7 @@ from exporter import __version__
 from exporter.cli.build import build
 from exporter.cli.doctor import doctor
 from exporter.cli.inspection import inspect
+from exporter.cli.sensitivity import sensitivity
 from exporter.cli.shell import shell_init
 from exporter.cli.stages import calibrate, convert, prune, quantize, train, verify
 from exporter.cli.tables import criteria, methods, models, targets
@@ -58,6 +59,7 @@ def _program(
 app.command("build")(build)
 for name, stage in (
     ("train", train),
+    ("sensitivity", sensitivity),
     ("prune", prune),
     ("convert", convert),
     ("calibrate", calibrate),

@@ -1,7 +1,8 @@
 """ONNX files of a single int8 layer, as the quantizer would write it, for measuring its time.
 
-The layer stands between two Transposes, which the runtime cancels against its own channels-last
-kernels. Behind it a Slice takes one element, so that handing over the output costs nothing::
+A convolution stands between two Transposes, which the runtime cancels against its channels-last
+kernel. A pool, which it only turns into its own operator beside a convolution, is that operator.
+Behind the layer a Slice takes one element, so that handing over the output costs nothing::
 
     input (uint8 [1, H, W, C]) -> layer ([1, H', W', C']) -> Slice -> output (one element)
 
@@ -13,6 +14,7 @@ they have seven bits or eight.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ OUTPUT = "output"
 _LAYER = "layer"
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _SCALE = np.array(1 / 64, np.float32)
+_QUANTIZED_BOTH_WAYS = ["scale", "zero_point"] * 2
+_OWN_DOMAIN = "com.microsoft"
 
 
 def layer_file(layer: LayerShape, *, per_channel: bool) -> bytes:
@@ -72,9 +76,13 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(values, name))
         return name
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
+
+    def kernel(self, operator: str, inputs: list[str], **attributes: Any) -> None:
+        """Add one of the runtime's own operators, which works on channels-last bytes."""
+        self.node(operator, inputs, _LAYER, domain=_OWN_DOMAIN, **attributes)
 
     def dequantize(self, source: str, output: str) -> str:
         return self.node("DequantizeLinear", [source, "scale", "zero_point"], output)
@@ -122,8 +130,8 @@ class _Graph:
             [helper.make_tensor_value_info(OUTPUT, kind, [1] * rank)],
             self.constants,
         )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_OWN_DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         return bytes(model.SerializeToString())
 
 
@@ -150,31 +158,28 @@ def _linear(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
 
 
 def _max_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
-    _pool(graph, "MaxPool", layer)
+    graph.kernel("NhwcMaxPool", [INPUT], **_window(layer))
 
 
 def _average_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
-    _pool(graph, "AveragePool", layer, count_include_pad=1)
-
-
-def _pool(graph: _Graph, operator: str, layer: LayerShape, **attributes: int) -> None:
-    sides = zip(layer.size, layer.kernel, layer.stride, layer.padding, strict=True)
-    whole = tuple((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides)
-    pooled = graph.node(
-        operator,
-        [graph.planes()],
-        "pooled",
-        kernel_shape=layer.kernel,
-        strides=layer.stride,
-        pads=_both_ends(layer.padding),
-        ceil_mode=int(whole != layer.out_size),
-        **attributes,
-    )
-    graph.from_planes(pooled)
+    inputs = [INPUT, *_QUANTIZED_BOTH_WAYS]
+    window = _window(layer)
+    graph.kernel("QLinearAveragePool", inputs, channels_last=1, count_include_pad=1, **window)
 
 
 def _global_average_pool(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
-    graph.from_planes(graph.node("GlobalAveragePool", [graph.planes()], "pooled"))
+    graph.kernel("QLinearGlobalAveragePool", [INPUT, *_QUANTIZED_BOTH_WAYS], channels_last=1)
+
+
+def _window(layer: LayerShape) -> dict[str, Any]:
+    sides = zip(layer.size, layer.kernel, layer.stride, layer.padding, strict=True)
+    whole = tuple((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides)
+    return {
+        "kernel_shape": layer.kernel,
+        "strides": layer.stride,
+        "pads": _both_ends(layer.padding),
+        "ceil_mode": int(whole != layer.out_size),
+    }
 
 
 def _add(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:

@@ -76,7 +76,7 @@ class _Trace(TorchDispatchMode):
     """Notes the layers among the operators that are executed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layers: list[LayerShape] = []
 
     def __torch_dispatch__(
@@ -134,7 +134,9 @@ def _average_pool(args: Sequence[Any], output: Tensor) -> LayerShape:
 
 
 def _pool(kind: Kind, args: Sequence[Any], output: Tensor) -> LayerShape:
-    image, kernel, stride, padding = (*args[:4], *([], [0])[len(args) - 2 :])
+    image, kernel = args[:2]
+    stride = args[2] if len(args) > 2 else []
+    padding = args[3] if len(args) > 3 else [0]
     return LayerShape(
         kind=kind,
         inputs=image.shape[1],

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = [info.name for info in app.registered_commands if info.name]
 HEAVY = {
     "torch", "torchvision", "onnxruntime", "onnx", "numpy", "sklearn", "scipy", "PIL",
-    "calibration", "torch_pruning",
+    "calibration", "torch_pruning", "matplotlib",
 }  # fmt: skip
 
 
