@@ -1,82 +1,71 @@
-"""Channels and single weights leave a network, and it is checked that nothing else changes.
-
-What goes is masked, the masks are folded into the weights, and masked channels are removed
-physically. Masked, folded and shrunk network must give the same logits.
-"""
+"""What a network loses when channels go, layer by layer, over all groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from exporter.errors import GraphError
-from exporter.pruning.groups import Group
-from exporter.pruning.masks import fold, mask_channels, mask_weights
-from exporter.pruning.shrink import shrink_groups
+from exporter.pruning.group import Group, Tied, TiedParameter
 
-TOLERANCE = 1e-4
-"""Largest accepted difference of logits, relative to the largest logit: float32 sums in another
-order. Folding alone must be exact."""
+Kept = Mapping[str, Sequence[int]]
+"""Per group, by its name, the channels that stay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removal:
-    """Differences of logits on the probe, relative to the largest logit."""
+    """Indices that go, by layer or parameter.
 
-    folded_error: float
-    """Between the masked and the folded network."""
-    shrunk_error: float
-    """Between the folded and the shrunk network."""
-
-
-def remove_channels(
-    module: nn.Module,
-    groups: tuple[Group, ...],
-    kept: Mapping[str, tuple[int, ...]],
-    probe: Tensor,
-) -> Removal:
-    """Remove all channels outside ``kept`` from ``module``; raises GraphError if it changes.
-
-    Args:
-        module: changed in place.
-        groups: its channels.
-        kept: by group, the channels that stay.
-        probe: normalised images on which the networks are compared.
+    Several groups may have channels in one layer, as behind a concatenation; their indices count
+    from the layer as it is before anything is removed.
     """
-    return _checked(
-        module,
-        probe,
-        mask=lambda: mask_channels(module, groups, kept),
-        shrink=lambda: shrink_groups(module, groups, kept),
-    )
+
+    outputs: Mapping[str, set[int]]
+    norms: Mapping[str, set[int]]
+    inputs: Mapping[str, set[int]]
+    parameters: Mapping[tuple[str, int], set[int]]
+    """By name and dimension."""
 
 
-def remove_weights(module: nn.Module, masks: Mapping[str, Tensor], probe: Tensor) -> Removal:
-    """Set single weights to zero where the mask of their layer is; the network keeps its shape."""
-    return _checked(module, probe, mask=lambda: mask_weights(module, masks), shrink=lambda: None)
+def removal_of(groups: Iterable[Group], kept: Kept) -> Removal:
+    """Return all that goes where each group keeps only the channels in ``kept``."""
+    outputs: dict[str, set[int]] = {}
+    norms: dict[str, set[int]] = {}
+    inputs: dict[str, set[int]] = {}
+    parameters: dict[tuple[str, int], set[int]] = {}
+    for group in groups:
+        gone = sorted(set(range(group.width)) - set(kept[group.name]))
+        if not gone:
+            continue
+        for into, layers in (
+            (outputs, group.producers),
+            (norms, group.norms),
+            (inputs, group.consumers),
+        ):
+            for tied in layers:
+                into.setdefault(tied.layer, set()).update(_places(tied, gone))
+        for parameter in group.parameters:
+            key = parameter.name, parameter.dimension
+            parameters.setdefault(key, set()).update(_places(parameter, gone))
+    return Removal(outputs=outputs, norms=norms, inputs=inputs, parameters=parameters)
 
 
-@torch.no_grad()
-def _checked(
-    module: nn.Module, probe: Tensor, *, mask: Callable[[], None], shrink: Callable[[], None]
-) -> Removal:
-    module.eval()
-    mask()
-    masked = module(probe)
-    fold(module)
-    folded = module(probe)
-    shrink()
-    small = module(probe)
-    scale = float(masked.abs().max().clamp(min=1e-12))
-    folded_error = float((folded - masked).abs().max()) / scale
-    shrunk_error = float((small - folded).abs().max()) / scale
-    if folded_error > 0 or not shrunk_error <= TOLERANCE:
-        raise GraphError(
-            f"The pruned network differs from the masked one: by {folded_error:.1e} after folding "
-            f"(limit 0) and {shrunk_error:.1e} after shrinking (limit {TOLERANCE:.0e}). "
-            "Use --unit weights for this network."
-        )
-    return Removal(folded_error=folded_error, shrunk_error=shrunk_error)
+def _places(tied: Tied | TiedParameter, channels: Iterable[int]) -> Iterator[int]:
+    return (place for channel in channels for place in tied.positions[channel])
+
+
+def by_input(weight: Tensor, parts: int) -> Tensor:
+    """Return a view of a layer's weights, sorted by what they read.
+
+    ``parts`` are the groups of a grouped convolution, else there is one. Weights
+    ``[out, in / parts, ...]`` are seen as ``[parts, in / parts, out / parts, ...]``: what reads
+    input i of the layer is found at ``[i // (in / parts), i % (in / parts)]``.
+    """
+    split: Tensor = weight.unflatten(0, (parts, -1))
+    return split.transpose(1, 2)
+
+
+def parts_of(layer: nn.Module) -> int:
+    """Return the groups of a grouped convolution, 1 for any other layer."""
+    return layer.groups if isinstance(layer, nn.Conv2d) else 1

@@ -2,66 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from exporter.pruning.groups import Group, Tied
+from exporter.pruning.group import Group
+from exporter.pruning.removal import Kept, by_input, parts_of, removal_of
 
 
-def shrink_groups(
-    module: nn.Module, groups: tuple[Group, ...], kept: Mapping[str, tuple[int, ...]]
-) -> None:
+def shrink_groups(module: nn.Module, groups: Iterable[Group], kept: Kept) -> None:
     """Keep only the channels in ``kept``, in place.
 
-    Where the removed channels were zero, the outputs are the same up to the order of summation.
+    Where the removed channels were masked, the outputs are the same up to the order of summation.
     """
-    for group in groups:
-        channels = kept[group.name]
-        if len(channels) == group.width:
-            continue
-        for tied in group.producers:
-            _keep_outputs(module.get_submodule(tied.layer), _positions(tied, channels))
-        for tied in group.norms:
-            _keep_normalised(module.get_submodule(tied.layer), _positions(tied, channels))
-        for tied in group.consumers:
-            _keep_inputs(module.get_submodule(tied.layer), _positions(tied, channels))
+    gone = removal_of(groups, kept)
+    for layer, places in gone.outputs.items():
+        _drop_outputs(module.get_submodule(layer), places)
+    for layer, places in gone.norms.items():
+        _drop_normalised(module.get_submodule(layer), places)
+    for layer, places in gone.inputs.items():
+        _drop_inputs(module.get_submodule(layer), places)
+    for (name, dimension), places in gone.parameters.items():
+        owner, _, attribute = name.rpartition(".")
+        _drop(module.get_submodule(owner), attribute, places, dimension)
 
 
-def _positions(tied: Tied, channels: Sequence[int]) -> Tensor:
-    return torch.tensor([place for channel in channels for place in tied.positions[channel]])
-
-
-def _keep_outputs(layer: nn.Module, rows: Tensor) -> None:
-    _select(layer, "weight", rows, 0)
-    if layer.bias is not None:
-        _select(layer, "bias", rows, 0)
-    if isinstance(layer, nn.Linear):
-        layer.out_features = len(rows)
-    elif isinstance(layer, nn.Conv2d):
-        layer.out_channels = len(rows)
-
-
-def _keep_inputs(layer: nn.Module, columns: Tensor) -> None:
-    _select(layer, "weight", columns, 1)
-    if isinstance(layer, nn.Linear):
-        layer.in_features = len(columns)
-    elif isinstance(layer, nn.Conv2d):
-        layer.in_channels = len(columns)
-
-
-def _keep_normalised(layer: nn.Module, rows: Tensor) -> None:
+def _drop_outputs(layer: nn.Module, places: set[int]) -> None:
     for name in ("weight", "bias"):
-        _select(layer, name, rows, 0)
+        _drop(layer, name, places)
+    width = len(layer.get_parameter("weight"))
+    if isinstance(layer, nn.Linear):
+        layer.out_features = width
+    elif isinstance(layer, nn.Conv2d):
+        if layer.groups == layer.out_channels > 1:  # depthwise: its inputs are the same channels
+            layer.in_channels = layer.groups = width
+        layer.out_channels = width
+
+
+def _drop_inputs(layer: nn.Module, places: set[int]) -> None:
+    old, parts = layer.get_parameter("weight"), parts_of(layer)
+    read = by_input(old.detach(), parts)
+    rest = _rest(parts * read.shape[1], places)
+    chosen = read[rest // read.shape[1], rest % read.shape[1]].unflatten(0, (parts, -1))
+    layer.weight = nn.Parameter(
+        chosen.transpose(1, 2).flatten(0, 1).contiguous(), requires_grad=old.requires_grad
+    )
+    if isinstance(layer, nn.Linear):
+        layer.in_features = len(rest)
+    elif isinstance(layer, nn.Conv2d):
+        layer.in_channels = len(rest)
+
+
+def _drop_normalised(layer: nn.Module, places: set[int]) -> None:
+    for name in ("weight", "bias"):
+        _drop(layer, name, places)
     for name in ("running_mean", "running_var"):
-        buffer = layer.get_buffer(name)
-        layer.register_buffer(name, buffer[rows].clone())
-    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
-        layer.num_features = len(rows)
+        buffer = getattr(layer, name)
+        if buffer is not None:
+            layer.register_buffer(name, buffer[_rest(len(buffer), places)].clone())
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
+        layer.num_features -= len(places)
 
 
-def _select(layer: nn.Module, name: str, places: Tensor, dimension: int) -> None:
-    old = layer.get_parameter(name)
-    chosen = old.detach().index_select(dimension, places).contiguous()
-    setattr(layer, name, nn.Parameter(chosen, requires_grad=old.requires_grad))
+def _drop(layer: nn.Module, name: str, places: set[int], dimension: int = 0) -> None:
+    old = getattr(layer, name)
+    if old is not None:
+        rest = _rest(old.shape[dimension], places)
+        chosen = old.detach().index_select(dimension, rest).contiguous()
+        setattr(layer, name, nn.Parameter(chosen, requires_grad=old.requires_grad))
+
+
+def _rest(size: int, places: set[int]) -> Tensor:
+    return torch.tensor([place for place in range(size) if place not in places])
