@@ -135,6 +135,12 @@ class _Graph:
         return bytes(model.SerializeToString())
 
 
+def _pad(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    pads = np.zeros(8, np.int64)  # at the starts of N, H, W, C, then at their ends
+    pads[-1] = layer.outputs - layer.inputs
+    graph.node("Pad", [INPUT, graph.constant("pads", pads), "zero_point"], _LAYER)
+
+
 def _conv(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
     weights = graph.weights(
         (layer.outputs, layer.inputs // layer.groups, *layer.kernel), per_channel=per_channel
@@ -196,6 +202,7 @@ def _both_ends(padding: Pair) -> tuple[int, ...]:
 
 
 _BUILDERS: Mapping[Kind, Callable[[_Graph, LayerShape, bool], None]] = {
+    "pad": _pad,
     "conv": _conv,
     "linear": _linear,
     "max-pool": _max_pool,

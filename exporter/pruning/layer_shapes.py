@@ -8,7 +8,7 @@ out: in the int8 file they are part of the convolution in front of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 """Rows and columns."""
 
 Kind = Literal[
-    "conv", "linear", "max-pool", "average-pool", "global-average-pool", "add", "flatten"
+    "pad", "conv", "linear", "max-pool", "average-pool", "global-average-pool", "add", "flatten"
 ]
 
 
@@ -69,7 +69,22 @@ def trace_layers(module: nn.Module, contract: InputContract) -> tuple[LayerShape
     with torch.no_grad(), trace:
         module.eval()(blank)
     module.train(training)
-    return tuple(trace.layers)
+    return tuple(_on_four_channels(trace.layers, contract) if contract.mean else trace.layers)
+
+
+def _on_four_channels(layers: Sequence[LayerShape], contract: InputContract) -> list[LayerShape]:
+    """Return the layers of a file that adds a channel to the pixels: ``graph.normalization``."""
+    size, channels = (contract.height, contract.width), contract.channels
+    pad = LayerShape(kind="pad", inputs=channels, outputs=channels + 1, size=size, out_size=size)
+    return [
+        pad,
+        *(
+            replace(layer, inputs=channels + 1)
+            if (layer.kind, layer.inputs, layer.size, layer.groups) == ("conv", channels, size, 1)
+            else layer
+            for layer in layers
+        ),
+    ]
 
 
 class _Trace(TorchDispatchMode):

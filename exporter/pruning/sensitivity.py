@@ -32,7 +32,7 @@ from exporter.pruning.groups import find_groups
 from exporter.pruning.layer_times import estimate_ms
 from exporter.pruning.scores import score_channels
 from exporter.pruning.shrink import shrink_groups
-from exporter.pruning.threshold import rounded_width, strongest
+from exporter.pruning.threshold import rounded_width, strongest, width_multiple
 from exporter.targets import Target
 from exporter.training.batch_norm import reestimate_batch_norms
 from exporter.training.loop import evaluate
@@ -144,7 +144,9 @@ def scan(
         criterion, dense, groups, batches_of(data.calibration, data.contract), alpha=config.alpha
     )
     widths = {
-        group.name: widths_to_try(group.width, config.shares, target.channel_multiple)
+        group.name: widths_to_try(
+            group.width, config.shares, width_multiple(group, target.channel_multiple)
+        )
         for group in groups
     }
     done = _Done(out / RESUME / POINTS)

@@ -15,6 +15,7 @@ from exporter.pruning.layer_shapes import LayerShape
 
 SIDE = (9, 7)
 LAYERS = {
+    "pad": (LayerShape(kind="pad", inputs=3, outputs=4, size=SIDE, out_size=SIDE), ["Pad"]),
     "conv": (
         LayerShape(
             kind="conv", inputs=16, outputs=32, size=SIDE, out_size=(5, 4), kernel=(3, 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +57,16 @@ def test_lining_up_pixels_is_a_layer_where_there_are_several() -> None:
         "flatten 128>8192 8x8>1x1",
         "linear 8192>1024 1x1>1x1",
         "linear 1024>10 1x1>1x1",
+    ]
+
+
+def test_a_mean_per_channel_brings_a_fourth_channel() -> None:
+    contract = dataclasses.replace(CONTRACT, mean=(1.0, 2.0, 3.0), std=(60.0, 60.0, 60.0))
+    module = build_model(ModelRef(name="simple-cnn", widths=(4, 3, 8)), CONTRACT)
+    assert [str(layer) for layer in trace_layers(module, contract)][:3] == [
+        "pad 3>4 32x32>32x32",
+        "conv 4>4 32x32>32x32 kernel 3x3 padding 1x1",
+        "max-pool 4>4 32x32>16x16 kernel 2x2 stride 2x2",
     ]
 
 
