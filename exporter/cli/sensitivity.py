@@ -33,7 +33,7 @@ def sensitivity(checkpoint: Checkpoint, config: BuildConfig, cache: Cache, out: 
     )
     rows = [
         {
-            "layer": "all as they are",
+            "layer": "all whole",
             "channels": None,
             "left": None,
             "top1": found.top1,

@@ -37,7 +37,7 @@ from exporter.targets import Target
 from exporter.training.batch_norm import reestimate_batch_norms
 from exporter.training.loop import evaluate
 
-VERSION = 1
+VERSION = 2
 
 POINTS = "points.jsonl"
 """What a killed scan has found so far, a line per point, in the stage's ``resume`` folder."""
@@ -92,8 +92,9 @@ class Sensitivity:
     images: int
     """Validation images."""
     top1: float
-    """Of the network as it is, like the next two."""
+    """Of the whole network, with its batch-norms measured anew like those of the cut ones."""
     macs: int
+    """Of the whole network, like the next one."""
     ms: float = field(compare=False)
     groups: tuple[GroupScan, ...]
     """In the network's order."""
@@ -169,6 +170,7 @@ def scan(
                     )
                     done.add(group.name, point)
                 advance(1, f"{group.name} {width}: {point.top1:.2f} %")
+    reestimate_batch_norms(dense, data.contract, data.train)
     return Sensitivity(
         criterion=config.criterion,
         target=target.name,
