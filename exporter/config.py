@@ -260,6 +260,20 @@ class PruneConfig:
         return asked[0] if asked else None
 
     @property
+    def shares_to_scan(self) -> tuple[float, ...]:
+        """What ``scan_shares`` says; raises ConfigError where that is no share."""
+        try:
+            shares = tuple(float(part) for part in self.scan_shares.split(","))
+        except ValueError:
+            shares = ()
+        if not shares or not all(0 < share < 1 for share in shares):
+            raise ConfigError(
+                "--scan-shares takes numbers between 0 and 1 separated by commas, such as "
+                f"0.25,0.5; not {self.scan_shares!r}."
+            )
+        return shares
+
+    @property
     def rounds(self) -> int:
         """How often something is removed."""
         return self.steps or (1 if self.schedule == "one-shot" else DEFAULT_STEPS)
@@ -349,6 +363,7 @@ def check_limits(config: object) -> None:
 
 
 def _check_pruning(config: PruneConfig) -> None:
+    _ = config.shares_to_scan  # raises where they are none
     asked = ["prune"] * (config.prune is not None) + [n for n in BUDGETS if getattr(config, n)]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(map(_flag, asked))} exclude each other. Give one.")

@@ -22,12 +22,12 @@ from exporter.checkpoint import Checkpoint, restore
 from exporter.config import PruneConfig
 from exporter.contract import InputContract
 from exporter.data.splits import Splits
-from exporter.errors import ConfigError
 from exporter.progress import track
 from exporter.pruning.allocation import Curve
 from exporter.pruning.batches import batches_of
 from exporter.pruning.cost import count_macs
 from exporter.pruning.criteria import find_criterion
+from exporter.pruning.group import Group
 from exporter.pruning.groups import find_groups
 from exporter.pruning.layer_times import estimate_ms
 from exporter.pruning.scores import score_channels
@@ -156,11 +156,7 @@ def scan(
             for width in widths[group.name]:
                 point = done.find(group.name, width)
                 if point is None:
-                    small = copy.deepcopy(dense)
-                    shrink_groups(
-                        small, (group,), {group.name: strongest(scores[group.name], width)}
-                    )
-                    reestimate_batch_norms(small, data.contract, data.train)
+                    small = _cut(dense, group, strongest(scores[group.name], width), data)
                     point = Point(
                         width=width,
                         share=1 - width / group.width,
@@ -190,17 +186,8 @@ def scan(
 
 
 def scan_config(config: PruneConfig) -> ScanConfig:
-    """Return what ``config`` says about a scan; raises ConfigError if a share is none."""
-    try:
-        shares = tuple(float(part) for part in config.scan_shares.split(","))
-    except ValueError:
-        shares = ()
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise ConfigError(
-            f"--scan-shares takes numbers between 0 and 1 separated by commas, such as 0.25,0.5; "
-            f"not {config.scan_shares!r}."
-        )
-    return ScanConfig(criterion=config.criterion, alpha=config.alpha, shares=shares)
+    """Return what ``config`` says about a scan; raises ConfigError where a share is none."""
+    return ScanConfig(criterion=config.criterion, alpha=config.alpha, shares=config.shares_to_scan)
 
 
 def widths_to_try(width: int, shares: Sequence[float], multiple: int) -> tuple[int, ...]:
@@ -210,6 +197,13 @@ def widths_to_try(width: int, shares: Sequence[float], multiple: int) -> tuple[i
     """
     rounded = {rounded_width(int(width * (1 - share) + 0.5), width, multiple) for share in shares}
     return tuple(sorted(rounded - {width}, reverse=True))
+
+
+def _cut(dense: nn.Module, group: Group, kept: tuple[int, ...], data: Splits) -> nn.Module:
+    small = copy.deepcopy(dense)
+    shrink_groups(small, (group,), {group.name: kept})
+    reestimate_batch_norms(small, data.contract, data.train)
+    return small
 
 
 class _Done:
