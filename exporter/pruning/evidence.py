@@ -196,10 +196,12 @@ def _feature_maps(module: nn.Module, groups: Sequence[Group], batches: Batches) 
     totals: dict[str, Tensor] = {}
 
     def watch(name: str) -> None:
-        def add(_: nn.Module, __: object, output: Tensor) -> None:
-            # A linear layer's channel is a map of one pixel.
-            maps = output.relu() if output.ndim == 4 else output.relu()[:, :, None, None]
-            totals[name] = totals.get(name, 0) + torch.linalg.matrix_rank(maps).double().sum(0)
+        def add(layer: nn.Module, _: object, output: Tensor) -> None:
+            maps = output.movedim(-1, 1) if isinstance(layer, nn.Linear) else output
+            if maps.ndim != 4:  # a channel that is one number, or a row of them
+                maps = maps.reshape(*maps.shape[:2], 1, -1)
+            rank = torch.linalg.matrix_rank(maps.relu())
+            totals[name] = totals.get(name, 0) + rank.sum(0).double()
 
         module.get_submodule(name).register_forward_hook(add)
 

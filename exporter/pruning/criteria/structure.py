@@ -26,8 +26,7 @@ def fpgm_channels(seen: Channels) -> Tensor:
     A filter near the geometric median of all can be replaced by the others. Distances are between
     the weights themselves: torch-pruning 1.6.1 takes them between squared weights.
     """
-    exact = "donot_use_mm_for_euclid_dist"  # a matrix product would lose the small distances
-    return torch.cdist(seen.incoming, seen.incoming, compute_mode=exact).sum(1)
+    return torch.cdist(seen.incoming, seen.incoming).sum(1)
 
 
 def hrank_channels(seen: Channels) -> Tensor:
