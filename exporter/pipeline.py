@@ -14,6 +14,7 @@ from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
 from exporter.models.foreign import short_name
 from exporter.pruning.criteria import find_criterion
+from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
@@ -38,6 +39,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
     """
     target = _checked(config)
     data = normalized_data(load_splits(cache, config.data), config.train)
+    check_criterion(config.prune, config.train, data.contract)
     teacher = find_teacher(config.prune, data)
     trained = dense_network(cache, config.train, data)
     pruned = small_network(cache, config.prune, target, trained, data, teacher)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from exporter.pruning.criteria import Criterion, formula_for_weights
+from exporter.config import PruneConfig, TrainConfig
+from exporter.contract import InputContract
+from exporter.models.choose import choose_model
+from exporter.models.family import build_model
+from exporter.pruning.criteria import Criterion, find_criterion, formula_for_weights
 from exporter.pruning.evidence import Batches, gather_evidence, weighted_layers
-from exporter.pruning.groups import Group
+from exporter.pruning.groups import Group, find_groups
 from exporter.pruning.views import Channels, Weights
 
 
@@ -67,3 +72,16 @@ def score_weights(
         for name, layer in weighted_layers(module).items()
         if layer.weight.requires_grad
     }
+
+
+def check_criterion(config: PruneConfig, train: TrainConfig, contract: InputContract) -> None:
+    """Refuse, before the network is trained, a criterion that it has nothing for.
+
+    Raises:
+        ConfigError: as ``score_channels`` would after the training.
+    """
+    criterion = find_criterion(config.criterion, config.unit)
+    if criterion.needs == "batch-norms" and (config.budget or config.share):
+        with torch.random.fork_rng(devices=[]):
+            module = build_model(choose_model(train, contract), contract)
+        score_channels(criterion, module, find_groups(module, contract), ())

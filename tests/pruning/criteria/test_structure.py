@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from exporter.config import PruneConfig, TrainConfig
 from exporter.contract import InputContract
 from exporter.errors import ConfigError
 from exporter.models.edge_vgg import EdgeVGG
 from exporter.pruning.criteria import CRITERIA
 from exporter.pruning.evidence import RANK_IMAGES
 from exporter.pruning.groups import find_groups
-from exporter.pruning.scores import score_channels
+from exporter.pruning.scores import check_criterion, score_channels
 from tests.pruning.criteria.networks import channel_scores, random_batches, residual, simple
 
 
@@ -37,6 +39,21 @@ def test_bn_scale_needs_a_batch_norm_that_learned() -> None:
     groups = find_groups(fixed, contract)
     with pytest.raises(ConfigError, match=r"that of blocks\.0\.norm1 is fixed\. Use another"):
         score_channels(CRITERIA["bn-scale"], fixed, groups, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [("edge-vgg", "that of blocks.0.norm1 is fixed"), ("simple-cnn", "conv1")]
+)
+def test_bn_scale_is_refused_before_training(model: str, reason: str) -> None:
+    contract = InputContract(height=20, width=20, classes=("a", "b", "c"))
+    train = TrainConfig(model=model)
+    asked = PruneConfig(criterion="bn-scale")
+    with pytest.raises(ConfigError, match=reason):
+        check_criterion(asked, train, contract)
+    check_criterion(dataclasses.replace(asked, prune=0.0), train, contract)
+    check_criterion(asked, TrainConfig(model="resnet8", widths="4,4,4"), contract)
+    with pytest.raises(ConfigError, match="scores whole channels only"):
+        check_criterion(dataclasses.replace(asked, unit="weights"), train, contract)
 
 
 def test_fpgm_sums_the_distances_to_the_other_filters() -> None:
