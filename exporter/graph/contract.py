@@ -9,10 +9,12 @@ DequantizeLinear computes ``(pixel - zero_point) * scale``, which is the trainin
 In a quantized model it is the very DequantizeLinear that integer kernels absorb: the first
 convolution then reads the raw bytes, and the Transpose fits ONNX Runtime's channels-last kernels.
 
-Where the training's normalisation differs between channels, a fourth one follows them, and
-``normalized`` is what ``exporter.graph.normalization`` makes of it::
+Where the training's normalisation differs between channels, a float file has a scale for each, and
+an addition for what is left of the mean; a quantized one has a fourth channel in front, see
+``exporter.graph.normalization``::
 
-    image -> Pad (the fourth channel) -> image_padded -> Transpose -> ...
+    image -> Transpose -> DequantizeLinear (per channel) -> Add -> normalized
+    image -> Pad (a fourth channel) -> Transpose -> DequantizeLinear -> normalized
 """
 
 from __future__ import annotations
@@ -23,74 +25,73 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from exporter.contract import INPUT_NAME, InputContract
 from exporter.errors import GraphError
 from exporter.graph.normalization import (
-    INSERTED,
+    GAIN,
+    NORMALIZED,
+    SCALED,
+    SHIFT,
+    SHIFTED,
     constant_pixel,
-    fold_normalization,
-    normalize_in_float,
 )
 from exporter.graph.wiring import Wiring, replace_nodes
-from exporter.progress import say
 
-NORMALIZED = "normalized"
 NCHW = "image_nchw"
 PADDED = "image_padded"
 PADS = "image_pads"
 CONSTANT = "image_constant"
 SCALE = "normalized_scale"
 ZERO_POINT = "normalized_zero_point"
-INPUT_SIDE = (PADDED, PADS, CONSTANT, NCHW, SCALE, ZERO_POINT, NORMALIZED, *INSERTED)
+INPUT_SIDE = (
+    PADDED, PADS, CONSTANT, NCHW, SCALE, ZERO_POINT, GAIN, SHIFT, SCALED, SHIFTED, NORMALIZED,
+)  # fmt: skip
 """Every name that the input side of a file can have."""
 BATCH = "N"
 
 
 def attach_image(model: ModelProto, contract: InputContract) -> None:
-    """Put the raw-bytes input in front of a float core that takes pixels as training had them."""
-    channels = contract.channels
-    if contract.mean:
-        if fold_normalization(model, NORMALIZED, contract):
-            channels += 1
-        else:
-            say(
-                "Not only convolutions read the pixels: mean and deviation become a multiplication "
-                "and an addition of their own, which cost time and, in int8, some accuracy."
-            )
-            normalize_in_float(model, NORMALIZED, contract)
+    """Put the raw-bytes input in front of a float core that takes pixels as in training."""
     network = list(model.graph.node)
+    zero_point = np.array(contract.zero_point, np.uint8)
+    if contract.mean:
+        mean, std = np.array(contract.mean), np.array(contract.std)
+        constants = {
+            SCALE: (1 / std).astype(np.float32),
+            ZERO_POINT: np.full(contract.channels, zero_point),
+            SHIFT: ((contract.zero_point - mean) / std).astype(np.float32).reshape(1, -1, 1, 1),
+        }
+        dequantized = SCALED
+        last = [helper.make_node("Add", [SCALED, SHIFT], [NORMALIZED], "normalize_mean")]
+    else:
+        constants = {SCALE: np.array(contract.scale, np.float32), ZERO_POINT: zero_point}
+        dequantized, last = NORMALIZED, []
     model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array(contract.scale, np.float32), SCALE),
-            numpy_helper.from_array(np.array(contract.zero_point, np.uint8), ZERO_POINT),
-        ]
+        numpy_helper.from_array(values, name) for name, values in constants.items()
     )
     normalize = helper.make_node(
-        "DequantizeLinear", [NCHW, SCALE, ZERO_POINT], [NORMALIZED], "normalize"
+        "DequantizeLinear", [NCHW, SCALE, ZERO_POINT], [dequantized], "normalize"
     )
-    replace_nodes(model, [*_to_nchw(model, channels, contract), normalize, *network])
+    first = _to_nchw(model, contract.channels, contract)
+    replace_nodes(model, [*first, normalize, *last, *network])
     _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
 
 
 def detach_image(model: ModelProto, contract: InputContract) -> None:
     """Undo ``attach_image``: leave the float core; raises GraphError on any other input side."""
     wiring = Wiring.of(model.graph)
-    normalize = wiring.producer.get(NORMALIZED)
-    transpose = wiring.producer.get(NCHW)
-    pad = wiring.producer.get(PADDED)
-    source = INPUT_NAME if pad is None else PADDED
-    if (
-        normalize is None
-        or transpose is None
-        or [normalize.op_type, *normalize.input[:1]] != ["DequantizeLinear", NCHW]
-        or [transpose.op_type, *transpose.input] != ["Transpose", source]
-        or (pad is not None and [pad.op_type, *pad.input] != ["Pad", INPUT_NAME, PADS, CONSTANT])
-    ):
-        raise GraphError(
-            f"The model does not start with {INPUT_NAME} -> Transpose -> DequantizeLinear -> "
-            f"{NORMALIZED}. Export it with this tool."
-        )
-    dropped = (NORMALIZED, NCHW, PADDED)
-    replace_nodes(model, [node for node in model.graph.node if node.output[0] not in dropped])
-    channels = contract.channels + (pad is not None)
-    shape: list[str | int] = [BATCH, channels, contract.height, contract.width]
+    expected = {
+        NCHW: ["Transpose", INPUT_NAME],
+        NORMALIZED: ["DequantizeLinear", NCHW, SCALE, ZERO_POINT],
+    }
+    if contract.mean:
+        expected |= {SCALED: expected[NORMALIZED], NORMALIZED: ["Add", SCALED, SHIFT]}
+    for name, wanted in expected.items():
+        node = wiring.producer.get(name)
+        if node is None or [node.op_type, *node.input] != wanted:
+            raise GraphError(
+                f"The model does not start with {INPUT_NAME} -> Transpose -> DequantizeLinear -> "
+                f"{NORMALIZED}. Export it with this tool."
+            )
+    replace_nodes(model, [node for node in model.graph.node if node.output[0] not in expected])
+    shape: list[str | int] = [BATCH, contract.channels, contract.height, contract.width]
     _set_input(model, helper.make_tensor_value_info(NORMALIZED, TensorProto.FLOAT, shape))
 
 

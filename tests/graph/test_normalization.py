@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -18,10 +19,10 @@ from exporter.contract import InputContract
 from exporter.graph.contract import attach_image, detach_image
 from exporter.graph.export import export_module
 from exporter.graph.model import OnnxModel, read_onnx_model
-from exporter.graph.normalization import constant_pixel
+from exporter.graph.normalization import constant_pixel, use_scalar_normalization
 from exporter.graph.wiring import Wiring
 from exporter.normalization import NORMALIZATIONS, Normalization, normalized_by
-from exporter.progress import shown_on
+from exporter.progress import Silent, shown_on
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.targets import find_target
 from exporter.training.augmentation import normalise
@@ -112,16 +113,33 @@ def test_the_file_computes_what_torch_does(stem: str, stated: str, tmp_path: Pat
     assert model.parity is not None
     assert model.parity <= EXACT
     assert read_onnx_model(model.file.path).contract == contract
-    starts = [node.op_type for node in onnx.load(model.file.path).graph.node[:3]]
-    assert starts == ["Pad", "Transpose", "DequantizeLinear"]
+    graph = onnx.load(model.file.path).graph
+    starts = [node.op_type for node in graph.node[:4]]
+    assert starts == ["Transpose", "DequantizeLinear", "Add", "Conv"]
+
+    core = onnx.load(model.file.path)
+    detach_image(core, contract)
+    assert use_scalar_normalization(core, contract) == {}
+    onnx.checker.check_model(core, full_check=True)
+    found = networks.run(core.SerializeToString(), four_channels(images, contract), "normalized")
+    assert np.abs(found - expected).max() <= EXACT * np.abs(expected).max()
+
+
+def four_channels(images: NDArray[np.uint8], contract: InputContract) -> NDArray[np.float32]:
+    constant = np.full((*images.shape[:3], 1), constant_pixel(contract), np.uint8)
+    bytes_ = np.concatenate([images, constant], 3).astype(np.float32)
+    scaled = (bytes_ - contract.zero_point) * np.float32(contract.scale)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("stated", list(STATED))
 def test_the_constants_kernel_costs_the_others_no_resolution(stated: str, tmp_path: Path) -> None:
     contract = normalized_by(networks.CONTRACT, STATED[stated])
     model = exported(networks.settled(STEMS["padding 1"]), contract, tmp_path)
-    wiring = Wiring.of(onnx.load(model.file.path).graph)
-    weights = numpy_helper.to_array(wiring.constants["stem.weight"])
+    core = onnx.load(model.file.path)
+    detach_image(core, contract)
+    use_scalar_normalization(core, contract)
+    weights = numpy_helper.to_array(Wiring.of(core.graph).constants["stem.weight"])
     assert weights.shape == (16, 4, 3, 3)
     largest = np.abs(weights).max((2, 3))
     assert (largest[:, 3] > 0).all()
@@ -189,65 +207,54 @@ def test_the_quantized_file_starts_with_an_integer_convolution_on_bytes(
     assert np.sqrt(np.square(difference).mean()) < 0.02 * np.abs(expected).max()
 
 
-class Listener:
+class Listener(Silent):
     def __init__(self) -> None:
         self.messages: list[str] = []
 
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def task(self, description: str, total: float) -> object:
-        raise AssertionError(description)
-
 
 def test_other_readers_get_a_multiplication_and_an_addition(tmp_path: Path) -> None:
     module = networks.settled(Pooled)
-    listener = Listener()
-    with shown_on(listener):  # type: ignore[arg-type]
-        model = exported(module, CONTRACT, tmp_path)
-    assert any("Not only convolutions read the pixels" in text for text in listener.messages)
-    operators = [node.op_type for node in onnx.load(model.file.path).graph.node]
-    assert operators[:5] == ["Transpose", "DequantizeLinear", "Mul", "Add", "MaxPool"]
+    model = exported(module, CONTRACT, tmp_path)
     assert model.parity is not None
     assert model.parity <= EXACT
-    int8 = quantized(model, tmp_path)
+
+    with shown_on(listener := Listener()):
+        int8 = quantized(model, tmp_path)
+
+    assert any("Not only convolutions read the pixels" in text for text in listener.messages)
+    assert (int8.coverage.integer["QLinearMul"], int8.coverage.integer["QLinearAdd"]) == (1, 1)
     assert int8.coverage.floating == {}
+    images = networks.pixels(8, seed=2)
+    expected = networks.run(model.file.path, images)
+    difference = networks.run(int8.file.path, images) - expected
+    assert np.sqrt(np.square(difference).mean()) < 0.03 * np.abs(expected).max()
 
 
-CORE = """g (float[N,3,2,4] normalized) => (float[N,M] logits) {
-    features = Conv<pads=[1,1,1,1]>(normalized, w)
-    logits = Flatten(features)
-}"""
+CORE = "g (float[N,3,2,4] normalized) => (float[N,24] logits) { logits = Flatten(normalized) }"
 
 
-def test_detaching_leaves_the_core_with_four_channels() -> None:
+def test_attached_input_is_the_trainings_normalisation_and_comes_off_again() -> None:
     generator = np.random.default_rng(0)
-    weights: dict[str, Array] = {"w": generator.normal(size=(2, 3, 3, 3)).astype(np.float32)}
     contract = InputContract(
         height=2, width=4, zero_point=100, mean=(90.0, 100.5, 110.0), std=(50.0, 60.0, 70.0),
         classes=("a",),
     )  # fmt: skip
     images = generator.integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
-    model = graph(CORE, weights)
-    pixels = (images - np.array(contract.mean)) / np.array(contract.std)
-    expected = evaluate(
-        graph(CORE, weights), normalized=pixels.transpose(0, 3, 1, 2).astype(np.float32)
-    )
+    expected = ((images - np.array(contract.mean)) / np.array(contract.std)).transpose(0, 3, 1, 2)
+    model, before = graph(CORE), graph(CORE)
 
     attach_image(model, contract)
 
     onnx.checker.check_model(model, full_check=True)
-    np.testing.assert_allclose(evaluate(model, image=images), expected, rtol=1e-4, atol=1e-5)
+    found = evaluate(model, image=images)
+    np.testing.assert_allclose(found, expected.reshape(3, -1), rtol=1e-5, atol=1e-6)
 
     detach_image(model, contract)
 
-    shape = model.graph.input[0].type.tensor_type.shape
-    assert [dim.dim_param or dim.dim_value for dim in shape.dim] == ["N", 4, 2, 4]
-    constant = np.full((3, 2, 4, 1), constant_pixel(contract))
-    four = (np.concatenate([images, constant], 3) - 100) / 64
-    four = four.transpose(0, 3, 1, 2).astype(np.float32)
-    np.testing.assert_allclose(evaluate(model, normalized=four), expected, rtol=1e-4, atol=1e-5)
-    assert sorted(tensor.name for tensor in model.graph.initializer) == ["w"]
+    assert model.graph == before.graph
 
 
 def test_a_weight_that_others_use_too_is_left_alone() -> None:
@@ -260,11 +267,18 @@ def test_a_weight_that_others_use_too_is_left_alone() -> None:
     contract = InputContract(
         height=2, width=2, zero_point=7, mean=(1.0, 7.0, 9.0), std=(1.0, 2.0, 4.0), classes=("a",)
     )
-    images = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
-    model = graph(text, weights)
-    attach_image(model, contract)
-    expected = ((images - np.array(contract.mean)) / np.array(contract.std)).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(evaluate(model, image=images)[0], expected.ravel(), atol=1e-6)
+    pixels = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    core = graph(text, weights)
+    exact = use_scalar_normalization(core, contract)
+    mean, std = (np.array(x).reshape(3, 1, 1) for x in (contract.mean, contract.std))
+    scalar = (pixels - contract.zero_point) * np.float32(contract.scale)
+    np.testing.assert_allclose(
+        evaluate(core, normalized=scalar)[0], ((pixels - mean) / std).ravel(), atol=1e-6
+    )
+    assert exact == {
+        "normalized_scaled": (-7.0, 248.0),
+        "normalized_shifted": (-3.5, 254.0),
+    }
 
 
 def test_a_network_that_flattens_first_works(tmp_path: Path) -> None:
