@@ -45,16 +45,17 @@ class Allocation:
 
         The share counts from the network as it was before any round, in [0, 1).
         """
-        if self.scope == "sensitivity":
-            counts = self._tolerated_counts(share)
-        else:
-            counts = survivors(
-                self.scores, self.removed, share, self.scope, comparable=self.comparable
-            )
+        counts = self.counts(share)
         return {
             name: rounded_width(counts[name], scores.numel(), self.multiples[name])
             for name, scores in self.scores.items()
         }
+
+    def counts(self, share: float) -> dict[str, int]:
+        """Return the same before rounding."""
+        if self.scope == "sensitivity":
+            return self._tolerated_counts(share)
+        return survivors(self.scores, self.removed, share, self.scope, comparable=self.comparable)
 
     def _tolerated_counts(self, share: float) -> dict[str, int]:
         left = {name: scores.numel() for name, scores in self.scores.items()}

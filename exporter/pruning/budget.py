@@ -25,7 +25,7 @@ from exporter.pruning.threshold import rounded_width, width_multiple
 
 HALVINGS = 16
 """Steps of the bisection; they tell apart the shares of a network with up to 65,536 channels."""
-MARGIN = {"max_parameters": 0.0, "max_macs": 0.0, "max_kb": 0.001, "max_ms": 0.0}
+MARGIN = {"max_parameters": 0.0, "max_macs": 0.0, "max_kb": 0.002, "max_ms": 0.0}
 """Share of a budget that is left free, where the cost is an estimate."""
 UNITS = {
     "max_parameters": "parameters",
@@ -72,36 +72,48 @@ def cost_function(
     return lambda network: size(network) / 1000
 
 
-def share_within(
+def widest_within(
     budget: tuple[str, float],
     allocation: Allocation,
     module: nn.Module,
     groups: tuple[Group, ...],
     cost: Cost,
-) -> float:
-    """Return the smallest share, 0 to 1, at which the cost of ``module`` is within ``budget``.
+) -> tuple[float, dict[str, int]]:
+    """Return the smallest share at which ``module`` is within ``budget``, and the widths for it.
+
+    Several groups may fall by a multiple at the same share, which can leave room in the budget.
+    Groups then get one multiple back where it fits, those first that rounding took most from.
 
     Raises:
         ConfigError: no share is enough; the message names the smallest cost that can be reached.
     """
     name, limit = budget
+    allowed = limit * (1 - MARGIN[name])
     known: dict[tuple[int, ...], float] = {}
 
-    def cost_at(share: float) -> float:
-        widths = allocation.widths(share)
+    def cost_of(widths: Mapping[str, int]) -> float:
         key = tuple(widths.values())
         if key not in known:
             known[key] = cost(cut(module, groups, widths))
         return known[key]
 
-    allowed = limit * (1 - MARGIN[name])
-    if cost_at(1.0) > allowed:
+    fewest = cost_of(allocation.widths(1.0))
+    if fewest > allowed:
         raise ConfigError(
             f"--{name.replace('_', '-')} {limit:g} cannot be reached: with the fewest channels "
-            f"the network still has {_rounded_up(cost_at(1.0) / (1 - MARGIN[name]))} "
-            f"{UNITS[name]}. Allow that much, or train a smaller network (--widths)."
+            f"the network still has {_rounded_up(fewest / (1 - MARGIN[name]))} {UNITS[name]}. "
+            "Allow that much, or train a smaller network (--widths)."
         )
-    return smallest(lambda share: cost_at(share) <= allowed, highest=1.0, halvings=HALVINGS)
+    share = smallest(
+        lambda share: cost_of(allocation.widths(share)) <= allowed, highest=1.0, halvings=HALVINGS
+    )
+    widths, counts = allocation.widths(share), allocation.counts(share)
+    for group in sorted(groups, key=lambda group: widths[group.name] - counts[group.name]):
+        width = widths[group.name] + allocation.multiples[group.name]
+        wider = {**widths, group.name: min(width, group.width)}
+        if cost_of(wider) <= allowed:
+            widths = wider
+    return share, widths
 
 
 def cut(module: nn.Module, groups: tuple[Group, ...], widths: Mapping[str, int]) -> nn.Module:

@@ -12,7 +12,7 @@ from exporter.config import PruneConfig
 from exporter.data.splits import Splits
 from exporter.pruning.allocation import Allocation, Curve
 from exporter.pruning.batches import batches_of
-from exporter.pruning.budget import share_within
+from exporter.pruning.budget import widest_within
 from exporter.pruning.checked_removal import Agreement, remove_channels, remove_weights
 from exporter.pruning.cost import Cost
 from exporter.pruning.criteria import Criterion
@@ -101,12 +101,11 @@ def _remove_channels(work: Work, rules: Rules, done: int) -> Agreement:
         multiples={group.name: width_multiple(group, rules.channel_multiple) for group in groups},
         curves=rules.curves,
     )
-    final = (
-        share_within(config.budget, allocation, work.module, groups, rules.cost)
-        if config.budget and rules.cost
-        else config.share
-    )
-    widths = allocation.widths(share_after(config.schedule, final, done, config.rounds))
+    final, widths = config.share, None
+    if config.budget and rules.cost:
+        final, widths = widest_within(config.budget, allocation, work.module, groups, rules.cost)
+    if widths is None or done < config.rounds:
+        widths = allocation.widths(share_after(config.schedule, final, done, config.rounds))
     chosen = {name: strongest(scores[name], width) for name, width in widths.items()}
     agreement = remove_channels(work.module, groups, chosen, probe_of(data))
     work.keep(chosen)

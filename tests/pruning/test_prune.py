@@ -168,7 +168,7 @@ def test_half_of_the_work_is_the_widest_network_with_half_of_the_work(
     assert pruned.budget is not None
     assert (pruned.budget.name, pruned.budget.limit) == ("max-macs", limit)
     assert pruned.budget.planned == macs <= limit
-    assert macs > 0.85 * limit  # one channel more would be too much
+    assert macs > 0.9 * limit  # one channel more would be too much
     assert pruned.asked is None
     assert 0 < pruned.rounds[0].removed < pruned.rounds[1].removed == pruned.removed
 
@@ -300,7 +300,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("killed_in", [1, 3, 6])
+@pytest.mark.parametrize("killed_in", [1, 6])
 def test_killed_and_continued_ends_with_the_same_bytes(
     trained: Trained,
     splits: Splits,
