@@ -38,29 +38,13 @@ def layer_file(layer: LayerShape, *, per_channel: bool) -> bytes:
     _BUILDERS[layer.kind](graph, layer, per_channel)
     # Logits stay float; nothing quantizes them.
     kind = TensorProto.FLOAT if layer.kind == "linear" else TensorProto.UINT8
-    return graph.finished(_LAYER, input_shape(layer), kind, rank=len(output_shape(layer)))
+    return graph.finished(_LAYER, layer.input_shape, kind, rank=len(layer.output_shape))
 
 
 def bare_file(layer: LayerShape) -> bytes:
     """Return the file without the layer, which takes what the layer would put out."""
-    shape = output_shape(layer)
+    shape = layer.output_shape
     return _Graph().finished(INPUT, shape, TensorProto.UINT8, rank=len(shape))
-
-
-def input_shape(layer: LayerShape) -> tuple[int, ...]:
-    """Return the shape of what the file with the layer takes, ``uint8``."""
-    if layer.kind == "linear":
-        return (layer.size[0], layer.inputs)
-    return (1, *layer.size, layer.inputs)
-
-
-def output_shape(layer: LayerShape) -> tuple[int, ...]:
-    """Return the shape of what the file without the layer takes, ``uint8``."""
-    if layer.kind == "linear":
-        return (layer.out_size[0], layer.outputs)
-    if layer.kind == "flatten":
-        return (1, layer.outputs)
-    return (1, *layer.out_size, layer.outputs)
 
 
 class _Graph:
@@ -193,8 +177,46 @@ def _add(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
     graph.quantize(graph.node("Add", terms, "sum"), _LAYER)
 
 
+def _multiply(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    factors = graph.constant("factors", np.ones((1, 1, 1, layer.inputs), np.uint8))
+    terms = [graph.dequantize(INPUT, "first"), graph.dequantize(factors, "second")]
+    graph.quantize(graph.node("Mul", terms, "product"), _LAYER)
+
+
+def _concat(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    parts = [graph.dequantize(INPUT, f"part_{index}") for index in range(layer.groups)]
+    graph.quantize(graph.node("Concat", parts, "joined", axis=3), _LAYER)
+
+
+def _silu(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    sigmoid = graph.node("Sigmoid", [graph.dequantize(INPUT, "inner")], "sigmoid")
+    gate = graph.dequantize(graph.quantize(sigmoid, "gate_quantized"), "gate")
+    product = graph.node("Mul", [graph.dequantize(INPUT, "outer"), gate], "product")
+    graph.quantize(product, _LAYER)
+
+
+def _unary(operator: str) -> Callable[[_Graph, LayerShape, bool], None]:
+    def build(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+        result = graph.node(operator, [graph.dequantize(INPUT, "read")], "result")
+        graph.quantize(result, _LAYER)
+
+    return build
+
+
 def _flatten(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
     graph.node("Flatten", [graph.node("Transpose", [INPUT], "planes", perm=_TO_NCHW)], _LAYER)
+
+
+def _shuffle(graph: _Graph, layer: LayerShape, per_channel: bool) -> None:
+    # In whole planes. One half of them comes from a convolution, the other goes to the next one,
+    # which is a Transpose of all of them; Flatten keeps it from being moved behind the Slice.
+    parts = (layer.groups, layer.inputs // layer.groups)
+    for name, shape in (("split", parts), ("joined", (layer.inputs,))):
+        graph.constant(f"{name}_shape", np.array([1, *shape, *layer.size], np.int64))
+    split = graph.node("Reshape", [INPUT, "split_shape"], "split")
+    swapped = graph.node("Transpose", [split], "swapped", perm=(0, 2, 1, 3, 4))
+    joined = graph.node("Reshape", [swapped, "joined_shape"], "joined")
+    graph.node("Flatten", [graph.node("Transpose", [joined], "pixels", perm=_TO_NHWC)], _LAYER)
 
 
 def _both_ends(padding: Pair) -> tuple[int, ...]:
@@ -208,6 +230,13 @@ _BUILDERS: Mapping[Kind, Callable[[_Graph, LayerShape, bool], None]] = {
     "max-pool": _max_pool,
     "average-pool": _average_pool,
     "global-average-pool": _global_average_pool,
-    "add": _add,
     "flatten": _flatten,
+    "add": _add,
+    "multiply": _multiply,
+    "concat": _concat,
+    "shuffle": _shuffle,
+    "silu": _silu,
+    "hard-swish": _unary("HardSwish"),
+    "sigmoid": _unary("Sigmoid"),
+    "hard-sigmoid": _unary("HardSigmoid"),
 }

@@ -31,8 +31,9 @@ from exporter.artifacts import cache_folder, digest
 from exporter.contract import InputContract
 from exporter.errors import OutputError
 from exporter.progress import Silent, shown_on, track
-from exporter.pruning.layer_graphs import INPUT, bare_file, input_shape, layer_file, output_shape
-from exporter.pruning.layer_shapes import LayerShape, trace_layers
+from exporter.pruning.layer_graphs import INPUT, bare_file, layer_file
+from exporter.pruning.layer_shapes import LayerShape
+from exporter.pruning.layer_trace import trace_layers
 from exporter.targets import Target
 from exporter.verification.latency import time_blocks
 from exporter.verification.machine import describe_machine
@@ -58,11 +59,11 @@ def measure_ms(layer: LayerShape | None, per_channel: bool) -> float:
     """Return the time of ``layer`` within a network, or of an empty run, on this machine now."""
     with pinned(THREADS), shown_on(Silent()):  # the sessions' threads inherit the core
         if layer is None:
-            subjects = {"bare": _runner(bare_file(_LOGITS), output_shape(_LOGITS))}
+            subjects = {"bare": _runner(bare_file(_LOGITS), _LOGITS.output_shape)}
         else:
             subjects = {
-                "bare": _runner(bare_file(layer), output_shape(layer)),
-                "whole": _runner(layer_file(layer, per_channel=per_channel), input_shape(layer)),
+                "bare": _runner(bare_file(layer), layer.output_shape),
+                "whole": _runner(layer_file(layer, per_channel=per_channel), layer.input_shape),
             }
         blocks = time_blocks(subjects, SECONDS, np.random.default_rng(0))
     fastest = {name: _fastest_ms(times) for name, times in blocks.items()}
@@ -79,8 +80,8 @@ def estimate_ms(
 ) -> float:
     """Return the expected time of one image on one thread, once ``module`` is an int8 file.
 
-    Only the shapes of ``module`` matter. Operators that are neither convolution, linear, pool nor
-    addition count as free.
+    Only the shapes of ``module`` matter. Operators of other kinds than ``Kind`` names count as
+    free.
 
     Args:
         module: the network, on the CPU.

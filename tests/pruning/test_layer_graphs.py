@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from exporter.graph.optimize_file import open_and_write
-from exporter.pruning.layer_graphs import INPUT, bare_file, input_shape, layer_file, output_shape
+from exporter.pruning.layer_graphs import INPUT, bare_file, layer_file
 from exporter.pruning.layer_shapes import LayerShape
 
 SIDE = (9, 7)
@@ -69,6 +69,34 @@ LAYERS = {
         LayerShape(kind="flatten", inputs=16, outputs=16 * 63, size=SIDE, out_size=(1, 1)),
         ["Transpose", "Flatten"],
     ),
+    "multiply": (
+        LayerShape(kind="multiply", inputs=16, outputs=16, size=SIDE, out_size=SIDE),
+        ["QLinearMul"],
+    ),
+    "concat": (
+        LayerShape(kind="concat", inputs=16, outputs=48, size=SIDE, out_size=SIDE, groups=3),
+        ["QLinearConcat"],
+    ),
+    "shuffle": (
+        LayerShape(kind="shuffle", inputs=16, outputs=16, size=SIDE, out_size=SIDE, groups=2),
+        ["Reshape", "Transpose", "Reshape", "Transpose", "Flatten"],
+    ),
+    "silu": (
+        LayerShape(kind="silu", inputs=16, outputs=16, size=SIDE, out_size=SIDE),
+        ["QLinearSigmoid", "QLinearMul"],
+    ),
+    "hard-swish": (
+        LayerShape(kind="hard-swish", inputs=16, outputs=16, size=SIDE, out_size=SIDE),
+        ["DequantizeLinear", "HardSigmoid", "Mul", "QuantizeLinear"],
+    ),
+    "sigmoid": (
+        LayerShape(kind="sigmoid", inputs=16, outputs=16, size=(1, 1), out_size=(1, 1)),
+        ["QLinearSigmoid"],
+    ),
+    "hard-sigmoid": (
+        LayerShape(kind="hard-sigmoid", inputs=16, outputs=16, size=(1, 1), out_size=(1, 1)),
+        ["DequantizeLinear", "HardSigmoid", "QuantizeLinear"],
+    ),
 }  # fmt: skip
 
 
@@ -82,7 +110,7 @@ def test_one_integer_kernel_and_nothing_around_it(
     source.write_bytes(layer_file(layer, per_channel=per_channel))
     session = open_and_write(str(source), str(optimized))
     assert [node.op_type for node in onnx.load(optimized).graph.node] == [*kernels, "Slice"]
-    (element,) = session.run(None, {INPUT: np.full(input_shape(layer), 7, np.uint8)})
+    (element,) = session.run(None, {INPUT: np.full(layer.input_shape, 7, np.uint8)})
     assert element.size == 1
 
 
@@ -92,10 +120,10 @@ def test_the_layer_puts_out_what_the_file_without_it_takes(name: str) -> None:
     model = onnx.load_from_string(layer_file(layer, per_channel=True))
     model.graph.output.append(onnx.ValueInfoProto(name="layer"))
     session = ort.InferenceSession(model.SerializeToString())
-    image = np.zeros(input_shape(layer), np.uint8)
-    assert session.run(["layer"], {INPUT: image})[0].shape == output_shape(layer)
+    image = np.zeros(layer.input_shape, np.uint8)
+    assert session.run(["layer"], {INPUT: image})[0].shape == layer.output_shape
     bare = ort.InferenceSession(bare_file(layer))
-    assert bare.run(None, {INPUT: np.zeros(output_shape(layer), np.uint8)})[0].size == 1
+    assert bare.run(None, {INPUT: np.zeros(layer.output_shape, np.uint8)})[0].size == 1
 
 
 def test_scales_are_one_per_channel_or_one_for_all() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from exporter.contract import InputContract
 from exporter.models import MODELS
 from exporter.models.family import ModelRef, build_model
-from exporter.pruning.layer_shapes import LayerShape, trace_layers
+from exporter.pruning.layer_shapes import LayerShape
+from exporter.pruning.layer_trace import trace_layers
 
 CONTRACT = InputContract(height=32, width=32, classes=tuple("0123456789"))
 
@@ -96,6 +97,30 @@ def test_all_that_decides_the_time_is_noted() -> None:
         "linear 6>4 1x1>1x1",
     ]
     assert module.training
+
+
+class _Branches(nn.Module):
+    """What newer networks do beside convolutions."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        gate = nn.functional.hardsigmoid(pixels.mean((2, 3), keepdim=True))
+        wide = torch.cat([nn.functional.silu(pixels * gate), nn.functional.hardswish(pixels)], 1)
+        mixed = wide.view(1, 2, 3, 4, 4).transpose(1, 2).reshape(1, 6, 4, 4)
+        return torch.sigmoid(mixed * 2)
+
+
+def test_branches_and_activations_are_layers() -> None:
+    contract = InputContract(height=4, width=4, classes=("a", "b"))
+    assert [str(layer) for layer in trace_layers(_Branches(), contract)] == [
+        "global-average-pool 3>3 4x4>1x1",
+        "hard-sigmoid 3>3 1x1>1x1",
+        "multiply 3>3 4x4>4x4",
+        "silu 3>3 4x4>4x4",
+        "hard-swish 3>3 4x4>4x4",
+        "concat 3>6 4x4>4x4 groups 2",
+        "shuffle 6>6 4x4>4x4 groups 2",
+        "sigmoid 6>6 4x4>4x4",
+    ]
 
 
 def test_equal_text_is_an_equal_shape() -> None:
