@@ -50,7 +50,7 @@ class LayerShape:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Return the shape of what is read as the runtime keeps it: channels last."""
+        """Return the shape of what is read: channels last; a shuffle needs whole planes."""
         if self.kind == "linear":
             return (self.size[0], self.inputs)
         if self.kind == "shuffle":
