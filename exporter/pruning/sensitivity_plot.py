@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 6
 PANEL_INCHES = (2.5, 2.1)
+LONGEST_NAME = 24
+"""Letters that fit over a panel; of longer names the end is shown."""
 DOTS_PER_INCH = 150
 ACCURACY, TIME = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind people tell apart; the markers
@@ -36,6 +38,8 @@ def plot_sensitivity(found: Sensitivity, path: Path) -> None:
         _draw(panel, group, found)
     for panel in panels[len(found.groups) :]:
         panel.set_axis_off()
+    for panel in panels[:count][-columns:]:  # also where the row below is not full
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("channels removed from this layer alone, %", fontsize=9)
     figure.supylabel("%", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -56,7 +60,8 @@ def _draw(panel: Axes, group: GroupScan, found: Sensitivity) -> None:
         removed, top1, "o-", color=ACCURACY, markersize=4, linewidth=1.6,
         label="top-1 on validation images, %, not fine-tuned",
     )  # fmt: skip
-    panel.set_title(f"{group.name} ({group.width})", fontsize=8, family="monospace")
+    name = group.name if len(group.name) <= LONGEST_NAME else "…" + group.name[1 - LONGEST_NAME :]
+    panel.set_title(f"{name} ({group.width})", fontsize=8, family="monospace")
     panel.set_xlim(-4, 104)
     panel.set_ylim(0, 105)
     panel.set_xticks([0, 25, 50, 75, 100])
