@@ -203,7 +203,7 @@ def test_a_budget_in_milliseconds_asks_the_table_of_this_machine(
     config = dataclasses.replace(BUDGET, max_ms=limit, finetune_epochs=1)
     pruned = prune(tmp_path, config, 4, trained, splits, device=device)
     assert pruned.budget is not None
-    assert 0.6 * limit < pruned.budget.planned <= limit
+    assert 0.6 * limit < pruned.budget.planned <= 0.97 * limit
     assert set(folders) == {tmp_path / "times"}
 
 
