@@ -40,8 +40,6 @@ class Executed:
     operator: str
     integer: bool
     """Whether it works on 8-bit data."""
-    feeds_integer: bool
-    """Whether an integer operator depends on its result."""
 
 
 def executed_graph(path: Path) -> ModelProto:
@@ -89,14 +87,12 @@ def executed_operators(optimized: ModelProto, source: ModelProto) -> list[Execut
     for index, node in enumerate(optimized.graph.node):
         integer[index] = _is_integer(node, types)
         types.update((name, _output_type(node, types)) for name in node.output)
-    feeding = _feeding_integers(optimized, integer)
     named, wiring = {node.name: node for node in source.graph.node}, Wiring.of(source.graph)
     return [
         Executed(
             name=_original_name(node, named, wiring),
             operator=node.op_type,
             integer=integer[index],
-            feeds_integer=index in feeding,
         )
         for index, node in enumerate(optimized.graph.node)
         if types.get(node.output[0]) not in _INDICES
@@ -148,16 +144,3 @@ def _output_type(node: NodeProto, types: dict[str, int]) -> int:
     if node.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
         return TensorProto.FLOAT
     return types.get(node.input[0], TensorProto.FLOAT) if node.input else TensorProto.FLOAT
-
-
-def _feeding_integers(optimized: ModelProto, integer: dict[int, bool]) -> set[int]:
-    """Return the indices of the nodes on whose results an integer operator depends."""
-    needed: set[str] = set()
-    feeding = set()
-    for index, node in reversed(list(enumerate(optimized.graph.node))):
-        feeds = any(name in needed for name in node.output)
-        if feeds:
-            feeding.add(index)
-        if feeds or integer[index]:
-            needed.update(node.input)
-    return feeding

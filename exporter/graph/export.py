@@ -20,14 +20,17 @@ from exporter.contract import OUTPUT_NAME, InputContract
 from exporter.errors import GraphError
 from exporter.graph.canonical import OPSET, save_model
 from exporter.graph.checks import check_shippable
-from exporter.graph.contract import BATCH, NORMALIZED, attach_image
+from exporter.graph.contract import BATCH, attach_image
 from exporter.graph.count import count_macs, count_parameters
 from exporter.graph.flatten import use_flatten
+from exporter.graph.gelu import use_gelu
 from exporter.graph.global_pool import use_global_average_pool
 from exporter.graph.limits import read_model
 from exporter.graph.metadata import tool_versions, write_metadata
 from exporter.graph.model import OnnxModel
 from exporter.graph.naming import name_after_layers
+from exporter.graph.norm_convolution import use_convolution_for_norm
+from exporter.graph.normalization import NORMALIZED
 from exporter.graph.parity import measure_parity
 from exporter.graph.prepare import prepare
 
@@ -88,7 +91,9 @@ def export_module(
     model = _traced(module, contract)
     use_global_average_pool(model)
     use_flatten(model)
+    use_gelu(model)
     model = prepare(model)
+    use_convolution_for_norm(model)
     name_after_layers(model)
     attach_image(model, contract)
     write_metadata(model, contract, tools=tool_versions(*TOOLS), digests=digests or {})

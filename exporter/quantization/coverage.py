@@ -18,10 +18,11 @@ from exporter.graph.optimize_file import open_and_write
 from exporter.graph.reasons import reason_for_float
 
 ALWAYS_INTEGER = {
-    "Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Add", "Sum", "Concat",
-    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
+    "Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Add", "Concat",
+    "MaxPool", "AveragePool", "GlobalAveragePool",
 }  # fmt: skip
-"""Operators that must not run in float anywhere; others may, behind the last integer kernel."""
+"""Operators that must not run in float: they are the work, and integer kernels exist for them.
+Others, for which there is no such kernel or which cost little, stay float and are listed."""
 PROBE_IMAGES = 2
 
 
@@ -32,6 +33,8 @@ class Coverage:
     integer: Mapping[str, int]
     floating: Mapping[str, int]
     """Conversions between integer and float included."""
+    reasons: Mapping[str, str]
+    """Why an operator stays float, by operator; worded to follow its name. None for conversions."""
 
 
 def measure_coverage(path: Path, contract: InputContract) -> Coverage:
@@ -39,8 +42,7 @@ def measure_coverage(path: Path, contract: InputContract) -> Coverage:
 
     Raises:
         GraphError: it cannot be loaded or run, or its logits are not finite.
-        CoverageError: a convolution, addition, pool or the like runs in float, or anything else
-            does that an integer kernel waits for.
+        CoverageError: a convolution, matrix product, addition, concatenation or pool runs in float.
     """
     with tempfile.TemporaryDirectory(prefix="coverage-") as folder:
         optimized = Path(folder) / "optimized.onnx"
@@ -62,11 +64,7 @@ def measure_coverage(path: Path, contract: InputContract) -> Coverage:
 def check_integer(operators: Iterable[Executed]) -> None:
     """Raise CoverageError that names every operator which should run as integer and doesn't."""
     floats = [
-        entry
-        for entry in operators
-        if not entry.integer
-        and entry.operator not in CONVERSIONS
-        and (entry.operator in ALWAYS_INTEGER or entry.feeds_integer)
+        entry for entry in operators if not entry.integer and entry.operator in ALWAYS_INTEGER
     ]
     if floats:
         listed = "; ".join(
@@ -78,8 +76,16 @@ def check_integer(operators: Iterable[Executed]) -> None:
 
 
 def counted(operators: Iterable[Executed]) -> Coverage:
-    """Return how often each operator occurs, in order of name."""
+    """Return how often each operator occurs, in order of name, and why some stay float."""
     operators = list(operators)
     integer = Counter(entry.operator for entry in operators if entry.integer)
     floating = Counter(entry.operator for entry in operators if not entry.integer)
-    return Coverage(integer=dict(sorted(integer.items())), floating=dict(sorted(floating.items())))
+    return Coverage(
+        integer=dict(sorted(integer.items())),
+        floating=dict(sorted(floating.items())),
+        reasons={
+            operator: reason_for_float(operator)
+            for operator in sorted(floating)
+            if operator not in CONVERSIONS
+        },
+    )

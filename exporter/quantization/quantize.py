@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,21 +24,26 @@ from exporter.contract import InputContract
 from exporter.errors import GraphError
 from exporter.graph.canonical import save_model
 from exporter.graph.checks import check_shippable
-from exporter.graph.contract import NORMALIZED, attach_image_to_quantized, detach_image
+from exporter.graph.contract import attach_image_to_quantized, detach_image
 from exporter.graph.count import count_macs, count_parameters
+from exporter.graph.hard_sigmoid import use_addition_for_hard_sigmoid
 from exporter.graph.limits import read_model
 from exporter.graph.metadata import read_tools, tool_versions, write_metadata
 from exporter.graph.model import OnnxModel
+from exporter.graph.normalization import NORMALIZED, use_scalar_normalization
 from exporter.graph.prepare import prepare
+from exporter.graph.scale_factor import absorb_factors
 from exporter.quantization.coverage import Coverage, measure_coverage
 from exporter.quantization.layers import layers_of
 from exporter.quantization.saturation import saturating_layers
 from exporter.quantization.weight_ranges import weight_overrides
 from exporter.targets import Target
 
-VERSION = 1
+VERSION = 2
 
 PIXEL_MAX = 255
+FLOAT_NORMS = ("InstanceNormalization", "LayerNormalization")
+"""The quantizer would round their parameters to 8 bits, but there are no integer kernels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,14 +77,18 @@ def quantize(
     Raises:
         GraphError: the ranges belong to another model, miss a tensor or are damaged; the model
             cannot be quantized.
-        CoverageError: an operator would not run as an integer kernel.
+        CoverageError: a layer would not run as an integer kernel.
     """
     contract = model.contract
     chosen = _ranges_of(model, ranges)
     core = read_model(model.file.checked())
     tools = read_tools(core) | tool_versions("onnx", "onnxruntime")
     detach_image(core, contract)
-    quantized, seven_bit_layers = _quantized_for(target, prepare(core), chosen, contract)
+    exact = use_scalar_normalization(core, contract)
+    core = prepare(core)
+    chosen = _with_exact(chosen, exact | use_addition_for_hard_sigmoid(core))
+    quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract)
+    absorb_factors(quantized)
     attach_image_to_quantized(quantized, contract)
     write_metadata(
         quantized,
@@ -121,6 +130,12 @@ def _ranges_of(model: OnnxModel, artifact: Artifact) -> Ranges:
         high=(PIXEL_MAX - contract.zero_point) * contract.scale,
     )
     return dataclasses.replace(ranges, by_tensor={**ranges.by_tensor, NORMALIZED: pixels})
+
+
+def _with_exact(ranges: Ranges, exact: Mapping[str, tuple[float, float]]) -> Ranges:
+    """Return ``ranges`` with those that follow from the graph itself in their place."""
+    known = {name: Range(low=low, high=high) for name, (low, high) in exact.items()}
+    return dataclasses.replace(ranges, by_tensor={**ranges.by_tensor, **known})
 
 
 def _quantized_for(
@@ -169,6 +184,7 @@ def _quantized(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=target.per_channel,
+                nodes_to_exclude=[n.name for n in core.graph.node if n.op_type in FLOAT_NORMS],
                 extra_options={
                     # Logits are compared and shown, never computed with; eight bits make ties.
                     "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],

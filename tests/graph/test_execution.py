@@ -14,11 +14,11 @@ from tests.graph.graphs import Array, graph, noise
 SCALES: dict[str, Array] = {"s": np.array(0.05, np.float32), "z": np.array(128, np.uint8)}
 
 
-def executed(text: str, path: Path, **constants: Array) -> list[tuple[str, str, bool, bool]]:
+def executed(text: str, path: Path, **constants: Array) -> list[tuple[str, str, bool]]:
     source = graph(text, SCALES | constants)
     save_model(source, path)
     return [
-        (entry.name, entry.operator, entry.integer, entry.feeds_integer)
+        (entry.name, entry.operator, entry.integer)
         for entry in executed_operators(executed_graph(path), source)
     ]
 
@@ -31,7 +31,7 @@ def test_an_addition_between_conversions_is_integer(path: Path) -> None:
         y = QuantizeLinear(r, s, z)
     }"""
 
-    assert executed(text, path) == [("n2", "QLinearAdd", True, False)]
+    assert executed(text, path) == [("n2", "QLinearAdd", True)]
 
 
 def test_float_operators_in_front_of_integer_ones_are_told_apart(path: Path) -> None:
@@ -47,12 +47,12 @@ def test_float_operators_in_front_of_integer_ones_are_told_apart(path: Path) -> 
     }"""
 
     assert executed(text, path) == [
-        ("n0", "DequantizeLinear", False, True),
-        ("n1", "Tanh", False, True),
-        ("n2", "QuantizeLinear", False, True),
-        ("n4", "QLinearAdd", True, False),
-        ("n6", "DequantizeLinear", False, False),
-        ("n7", "Softmax", False, False),
+        ("n0", "DequantizeLinear", False),
+        ("n1", "Tanh", False),
+        ("n2", "QuantizeLinear", False),
+        ("n4", "QLinearAdd", True),
+        ("n6", "DequantizeLinear", False),
+        ("n7", "Softmax", False),
     ]
 
 
@@ -63,8 +63,8 @@ def test_moving_bytes_is_integer_and_moving_floats_is_not(path: Path) -> None:
     }"""
 
     assert executed(text, path) == [
-        ("n0", "Transpose", True, False),
-        ("n1", "Transpose", False, False),
+        ("n0", "Transpose", True),
+        ("n1", "Transpose", False),
     ]
 
 
@@ -82,8 +82,8 @@ def test_a_fully_connected_layer_may_write_floats(path: Path) -> None:
     }
 
     assert executed(text, path, **weights) == [
-        ("n2", "QGemm", True, False),
-        ("n3", "Neg", False, False),
+        ("n2", "QGemm", True),
+        ("n3", "Neg", False),
     ]
 
 
@@ -96,7 +96,7 @@ def test_shape_arithmetic_does_not_count(path: Path) -> None:
 
     found = executed(text, path, order=np.array([0, 2, 1]))
 
-    assert [operator for _, operator, _, _ in found] == ["Reshape"]
+    assert [operator for _, operator, _ in found] == ["Reshape"]
 
 
 def test_what_the_runtime_refuses_is_an_error(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_names_survive_layout_changes(path: Path) -> None:
 
     found = executed(text, path, **weights)
 
-    assert [(name, integer) for name, operator, integer, _ in found if "Conv" in operator] == [
+    assert [(name, integer) for name, operator, integer in found if "Conv" in operator] == [
         ("n2", True)
     ]
 
@@ -151,4 +151,4 @@ def test_a_float_convolution_keeps_its_name_when_it_swallows_the_activation(path
 
     found = executed(text, path, w=noise(16, 16, 3, 3))
 
-    assert [name for name, operator, _, _ in found if operator in ("Conv", "FusedConv")] == ["n0"]
+    assert [name for name, operator, _ in found if operator in ("Conv", "FusedConv")] == ["n0"]

@@ -138,13 +138,31 @@ class NormsFirst(nn.Module):
         return logits.flatten(1)
 
 
+class NormsFeatures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3 * networks.SIDE**2)
+        self.head = nn.Linear(3 * networks.SIDE**2, 5)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(nn.functional.relu(self.norm(pixels.flatten(1))))
+        return logits
+
+
+def test_a_batch_norm_in_front_of_an_activation_becomes_a_convolution(path: Path) -> None:
+    assert export_module(networks.settled(NormsFirst), networks.CONTRACT, path) < ROUNDING
+
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert operators == ["Transpose", "DequantizeLinear", "Conv", "Relu", "Conv", "Flatten"]
+
+
 @pytest.mark.parametrize(
     ("factory", "hint"),
     [
         (LooksAtPixels, "LooksAtPixels"),
         (MixesImages, "differs from the network"),
         (KnowsTheBatch, "KnowsTheBatch"),
-        (NormsFirst, "batch-norm 'batchnormalization_0'"),
+        (NormsFeatures, "batch-norm 'batchnormalization_0'"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_one_line(

@@ -17,21 +17,18 @@ from tests.graph import networks
 from tests.graph.graphs import graph
 
 
-def executed(
-    operator: str, *, integer: bool = False, feeds_integer: bool = False, name: str = "layer"
-) -> Executed:
-    return Executed(name=name, operator=operator, integer=integer, feeds_integer=feeds_integer)
+def executed(operator: str, *, integer: bool = False, name: str = "layer") -> Executed:
+    return Executed(name=name, operator=operator, integer=integer)
 
 
 @pytest.mark.parametrize(
     "operator",
     ["Conv", "FusedConv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Concat"],
 )
-@pytest.mark.parametrize("feeds_integer", [True, False])
-def test_layers_may_nowhere_be_float(operator: str, feeds_integer: bool) -> None:
+def test_layers_may_nowhere_be_float(operator: str) -> None:
     operators = [
         executed("QLinearConv", integer=True),
-        executed(operator, name="blocks.1.conv", feeds_integer=feeds_integer),
+        executed(operator, name="blocks.1.conv"),
     ]
 
     with pytest.raises(
@@ -40,31 +37,43 @@ def test_layers_may_nowhere_be_float(operator: str, feeds_integer: bool) -> None
         check_integer(operators)
 
 
-def test_other_operators_may_be_float_behind_the_last_integer_one() -> None:
-    check_integer([executed("QGemm", integer=True), executed("Softmax"), executed("Flatten")])
-
-    with pytest.raises(CoverageError, match="layer: Tanh has no int8 kernel; use ReLU"):
-        check_integer([executed("Tanh", feeds_integer=True), executed("QGemm", integer=True)])
-
-
-def test_every_float_operator_is_named() -> None:
+def test_other_operators_may_be_float_and_are_listed_with_reasons() -> None:
     operators = [
-        executed("ReduceMean", name="pool", feeds_integer=True),
-        executed("HardSigmoid", name="act", feeds_integer=True),
+        executed("HardSigmoid"),
+        executed("DequantizeLinear"),
+        executed("HardSigmoid"),
+        executed("QGemm", integer=True),
+        executed("Softmax"),
+    ]
+
+    check_integer(operators)
+
+    coverage = counted(operators)
+    assert coverage.floating == {"DequantizeLinear": 1, "HardSigmoid": 2, "Softmax": 1}
+    assert list(coverage.reasons) == ["HardSigmoid", "Softmax"]
+    assert coverage.reasons["HardSigmoid"].endswith("has no int8 kernel; use ReLU or ReLU6")
+    assert "was not used" in coverage.reasons["Softmax"]
+
+
+def test_every_layer_that_is_float_is_named() -> None:
+    operators = [
+        executed("GlobalAveragePool", name="pool"),
+        executed("Tanh", name="act"),
         executed("Conv", name=""),
     ]
 
     with pytest.raises(CoverageError) as refusal:
         check_integer(operators)
 
-    for part in ("pool: ReduceMean", "act: HardSigmoid", "a node without name: Conv"):
+    for part in ("pool: GlobalAveragePool", "a node without name: Conv"):
         assert part in str(refusal.value)
+    assert "Tanh" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_conversions_are_counted_but_no_failure() -> None:
     operators = [
-        executed("QuantizeLinear", feeds_integer=True),
+        executed("QuantizeLinear"),
         executed("QLinearConv", integer=True),
         executed("QLinearConv", integer=True),
         executed("DequantizeLinear"),
@@ -73,7 +82,9 @@ def test_conversions_are_counted_but_no_failure() -> None:
     check_integer(operators)
 
     assert counted(operators) == Coverage(
-        integer={"QLinearConv": 2}, floating={"DequantizeLinear": 1, "QuantizeLinear": 1}
+        integer={"QLinearConv": 2},
+        floating={"DequantizeLinear": 1, "QuantizeLinear": 1},
+        reasons={},
     )
 
 

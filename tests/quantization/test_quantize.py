@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calibration import Ranges
 from exporter.artifacts import Artifact, Cache
-from exporter.errors import CacheError, CoverageError, GraphError
+from exporter.errors import CacheError, GraphError
 from exporter.graph.inspect import inspect_file
 from exporter.graph.limits import read_model
 from exporter.graph.metadata import read_contract, read_metadata
@@ -244,13 +244,20 @@ def biases(model: ModelProto) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def test_hardswish_is_refused_with_names_and_a_way_out(
+def test_hardswish_runs_on_integer_kernels(
     tmp_path: Path, exports: Exports, calibrated: Calibrator
 ) -> None:
     model = exports("hardswish")
 
-    with pytest.raises(CoverageError, match=r"hardsigmoid_0: HardSigmoid .*HardSwish.* use ReLU"):
-        quantize(tmp_path, CPU, model, calibrated(model), "minmax")
+    int8 = quantize(tmp_path, CPU, model, calibrated(model), "minmax")
+
+    assert int8.coverage.floating == {}
+    # A sum and a product for each of three activations, and the residual sum.
+    assert int8.coverage.integer["QLinearAdd"] == 4
+    assert int8.coverage.integer["QLinearMul"] == 3
+    images = networks.pixels(64, seed=2)
+    logits, exact = networks.run(int8.file.path, images), networks.run(model.file.path, images)
+    assert 0 < np.abs(logits - exact).max() < INT8_ERROR * np.abs(exact).max()
 
 
 def test_ranges_of_another_model_are_refused(
