@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from exporter.pruning.group import Group
-from exporter.pruning.removal import Kept, Removal, by_input, parts_of, removal_of
+from exporter.pruning.removal import Kept, Removal, by_part, removal_of
 
 
 def mask_channels(module: nn.Module, groups: Iterable[Group], kept: Kept) -> None:
@@ -49,9 +49,9 @@ def _zero(module: nn.Module, gone: Removal, tensor_of: Callable[[str], Tensor]) 
     for (name, dimension), places in gone.parameters.items():
         tensor_of(name).transpose(0, dimension)[sorted(places)] = 0
     for layer, places in gone.inputs.items():
-        read = by_input(tensor_of(f"{layer}.weight"), parts_of(module.get_submodule(layer)))
-        inputs = torch.tensor(sorted(places))
-        read[inputs // read.shape[1], inputs % read.shape[1]] = 0
+        weight = by_part(tensor_of(f"{layer}.weight"), module.get_submodule(layer))
+        inputs, width = torch.tensor(sorted(places)), weight.shape[2]
+        weight.transpose(1, 2)[inputs // width, inputs % width] = 0
 
 
 def mask_weights(module: nn.Module, masks: Mapping[str, Tensor]) -> None:

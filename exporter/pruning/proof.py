@@ -73,7 +73,8 @@ def _randomised(module: nn.Module, pixels: Tensor) -> nn.Module:
     twin = copy.deepcopy(module).eval()
     for parameter in twin.parameters():
         fan_in = parameter.numel() // len(parameter) if parameter.ndim else 1
-        parameter.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+        limit = (6 / fan_in) ** 0.5
+        parameter.uniform_(-limit, limit, generator=generator)
     norms = [layer for layer in twin.modules() if isinstance(layer, _BatchNorm)]
     for norm in norms:
         norm.train()

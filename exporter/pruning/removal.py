@@ -55,17 +55,11 @@ def _places(tied: Tied | TiedParameter, channels: Iterable[int]) -> Iterator[int
     return (place for channel in channels for place in tied.positions[channel])
 
 
-def by_input(weight: Tensor, parts: int) -> Tensor:
-    """Return a view of a layer's weights, sorted by what they read.
+def by_part(weight: Tensor, layer: nn.Module) -> Tensor:
+    """Return a view ``[parts, out / parts, in / parts, ...]`` of a layer's weights.
 
-    ``parts`` are the groups of a grouped convolution, else there is one. Weights
-    ``[out, in / parts, ...]`` are seen as ``[parts, in / parts, out / parts, ...]``: what reads
-    input i of the layer is found at ``[i // (in / parts), i % (in / parts)]``.
+    The parts are the groups of a grouped convolution; any other layer is one. Input i belongs to
+    part ``i // (in / parts)``, and is ``i % (in / parts)`` there.
     """
-    split: Tensor = weight.unflatten(0, (parts, -1))
-    return split.transpose(1, 2)
-
-
-def parts_of(layer: nn.Module) -> int:
-    """Return the groups of a grouped convolution, 1 for any other layer."""
-    return layer.groups if isinstance(layer, nn.Conv2d) else 1
+    view: Tensor = weight.unflatten(0, (layer.groups if isinstance(layer, nn.Conv2d) else 1, -1))
+    return view

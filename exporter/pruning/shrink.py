@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.pruning.group import Group
-from exporter.pruning.removal import Kept, by_input, parts_of, removal_of
+from exporter.pruning.removal import Kept, by_part, removal_of
 
 
 def shrink_groups(module: nn.Module, groups: Iterable[Group], kept: Kept) -> None:
@@ -41,13 +41,13 @@ def _drop_outputs(layer: nn.Module, places: set[int]) -> None:
 
 
 def _drop_inputs(layer: nn.Module, places: set[int]) -> None:
-    old, parts = layer.get_parameter("weight"), parts_of(layer)
-    read = by_input(old.detach(), parts)
-    rest = _rest(parts * read.shape[1], places)
-    chosen = read[rest // read.shape[1], rest % read.shape[1]].unflatten(0, (parts, -1))
-    layer.weight = nn.Parameter(
-        chosen.transpose(1, 2).flatten(0, 1).contiguous(), requires_grad=old.requires_grad
-    )
+    old = layer.get_parameter("weight")
+    weight = by_part(old.detach(), layer)
+    parts, width = weight.shape[0], weight.shape[2]
+    rest = _rest(parts * width, places)
+    columns = rest.unflatten(0, (parts, -1)) % width
+    chosen = [part.index_select(1, some) for part, some in zip(weight, columns, strict=True)]
+    layer.weight = nn.Parameter(torch.cat(chosen), requires_grad=old.requires_grad)
     if isinstance(layer, nn.Linear):
         layer.in_features = len(rest)
     elif isinstance(layer, nn.Conv2d):
