@@ -17,9 +17,9 @@ from exporter.report.model import (
 from exporter.report.verdict import (
     advice,
     columns,
-    download,
     facts,
     outcome,
+    remarks,
     size,
     verdict,
     worst_class,
@@ -31,6 +31,7 @@ def markdown(report: BuildReport) -> str:
     parts = [
         [f"# Report on the int8 model for {report.target}"],
         [f"**{'Passed' if report.passed else 'Failed'}.** int8 is {verdict(report)}."],
+        list(remarks(report)),
         [f"- {tip}" for tip in advice(report)],
         _comparison(report),
         ["## Gates", "", *_gates(report)],
@@ -102,11 +103,7 @@ def _download(report: BuildReport) -> list[str]:
         [name, size(model.bytes), size(model.gzip_bytes), size(model.zstd_bytes)]
         for name, model in columns(report)
     ]
-    told = download(report)
-    return [
-        *_table(["model", "file", "gzip -9", "zstd -19"], rows),
-        *(["", told] if told else []),
-    ]
+    return _table(["model", "file", "gzip -9", "zstd -19"], rows)
 
 
 def _pruning(pruning: PruningReport) -> list[str]:
@@ -180,6 +177,10 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
         f"- Ranges: method {quantization.method}, {quantization.images:,} calibration images.",
         f"- Integer operators: {_counted(quantization.integer)}.",
         f"- Float operators: {_counted(quantization.floating)}.",
+        *(
+            f"- {quantization.floating[operator]} {operator} stay float: {_escaped(reason)}."
+            for operator, reason in quantization.reasons.items()
+        ),
         f"- Layers with 7-bit weights: {seven}.",
     ]
 

@@ -13,9 +13,9 @@ from exporter.report.model import BuildReport
 from exporter.report.verdict import (
     advice,
     columns,
-    download,
     facts,
     outcome,
+    remarks,
     verdict,
     worst_class,
 )
@@ -33,7 +33,7 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
         "",
         Text(f"int8 is {verdict(report)}."),
         *_worst(report),
-        *_download(report),
+        *(Text(remark) for remark in remarks(report)),
         "",
         _gates(report, ascii_only),
         "",
@@ -56,11 +56,6 @@ def _comparison(report: BuildReport) -> Table:
 def _worst(report: BuildReport) -> list[Text]:
     lost = report.worst_class.drop_points > 0
     return [Text(f"The class that lost most: {worst_class(report)}.")] if lost else []
-
-
-def _download(report: BuildReport) -> list[Text]:
-    told = download(report)
-    return [Text(told)] if told else []
 
 
 def _gates(report: BuildReport, ascii_only: bool) -> Table:

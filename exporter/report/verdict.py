@@ -8,6 +8,9 @@ from exporter.report.model import BuildReport, Gate, ModelReport, NotMeasured
 
 _INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
+SAME_TIME = 1.02
+"""Ratio of two times below which they are called the same."""
+
 
 def verdict(report: BuildReport) -> str:
     """Return one sentence part on int8 against dense float: speed, size and accuracy."""
@@ -80,17 +83,25 @@ def advice(report: BuildReport) -> tuple[str, ...]:
     return tuple(tips)
 
 
-def download(report: BuildReport) -> str | None:
-    """Return what masks on single weights bring, where there are any: a smaller download only."""
+def remarks(report: BuildReport) -> tuple[str, ...]:
+    """Return sentences on what int8 or the masks do not bring; empty where there are none."""
     small, int8 = report.models.small, report.models.int8
-    if small is None or report.pruning is None or report.pruning.unit != "weights":
-        return None
-    return (
-        f"{100 * report.pruning.removed_share:.1f} % of the weights are zero. That makes the "
-        f"download smaller, and no run faster: pruned float {size(small.bytes)}, "
-        f"{size(small.gzip_bytes)} by gzip, {size(small.zstd_bytes)} by zstd; "
-        f"int8 {size(int8.bytes)}, {size(int8.gzip_bytes)}, {size(int8.zstd_bytes)}."
-    )
+    if small is None:
+        return ()
+    found = []
+    if report.pruning is not None and report.pruning.unit == "weights":
+        found.append(
+            f"{100 * report.pruning.removed_share:.1f} % of the weights are zero. That makes the "
+            f"download smaller, and no run faster: pruned float {size(small.bytes)}, "
+            f"{size(small.gzip_bytes)} by gzip, {size(small.zstd_bytes)} by zstd; "
+            f"int8 {size(int8.bytes)}, {size(int8.gzip_bytes)}, {size(int8.zstd_bytes)}."
+        )
+    if small.p50_ms <= SAME_TIME * int8.p50_ms:
+        found.append(
+            f"The pruned float model is as fast as int8 ({milliseconds(small.p50_ms)} against "
+            f"{milliseconds(int8.p50_ms)}): int8 only makes the file smaller here."
+        )
+    return tuple(found)
 
 
 def times(value: float) -> str:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from exporter.report.model import BuildReport, Gate, KernelGap, NotMeasured
-from exporter.report.verdict import advice, download, outcome, size, times, verdict
+from exporter.report.verdict import advice, outcome, remarks, size, times, verdict
 from tests.sample_report import SAMPLE
 
 
@@ -96,14 +96,22 @@ def test_outcome_of_what_was_not_measured() -> None:
 
 def test_masks_on_weights_are_said_to_change_the_download_alone() -> None:
     assert SAMPLE.pruning is not None
-    assert download(SAMPLE) is None
+    assert remarks(SAMPLE) == ()
     masked = dataclasses.replace(SAMPLE.pruning, unit="weights", removed_share=0.9)
-    told = download(dataclasses.replace(SAMPLE, pruning=masked))
+    (told,) = remarks(dataclasses.replace(SAMPLE, pruning=masked))
     assert told == (
         "90.0 % of the weights are zero. That makes the download smaller, and no run faster: "
         "pruned float 512.0 kB, 474.1 kB by gzip, 473.0 kB by zstd; "
         "int8 141.0 kB, 118.3 kB, 116.9 kB."
     )
+
+
+@pytest.mark.parametrize(("p50_ms", "told"), [(0.0939, True), (0.0940, False), (0.05, True)])
+def test_a_pruned_float_model_that_is_as_fast_is_named(p50_ms: float, told: bool) -> None:
+    small = dataclasses.replace(SAMPLE.models.int8, p50_ms=p50_ms)
+    models = dataclasses.replace(SAMPLE.models, small=small)
+    found = remarks(dataclasses.replace(SAMPLE, models=models))
+    assert any("as fast as int8" in remark for remark in found) is told
 
 
 def test_no_advice_where_nothing_failed() -> None:
