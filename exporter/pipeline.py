@@ -70,6 +70,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
                 images=ranges.images,
                 integer=int8.coverage.integer,
                 floating=int8.coverage.floating,
+                reasons=int8.coverage.reasons,
                 seven_bit_layers=int8.seven_bit_layers,
             ),
             stages=tuple(_stage_report(run) for run in cache.runs),

@@ -123,7 +123,8 @@ SAMPLE = BuildReport(
         method="mse",
         images=359,
         integer={"QLinearConv": 6, "QGemm": 1},
-        floating={},
+        floating={"DequantizeLinear": 2, "Gelu": 3},
+        reasons={"Gelu": "has no int8 kernel; use ReLU or ReLU6"},
         seven_bit_layers=("stem",),
     ),
     stages=(

@@ -125,6 +125,7 @@ def quantize(
             "target": quantized.target,
             "executed_as_integers": quantized.coverage.integer,
             "executed_in_float": quantized.coverage.floating,
+            "why_float": quantized.coverage.reasons,
             "seven_bit_layers": quantized.seven_bit_layers,
         }
     )

@@ -178,7 +178,7 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
         f"- Integer operators: {_counted(quantization.integer)}.",
         f"- Float operators: {_counted(quantization.floating)}.",
         *(
-            f"- {quantization.floating[operator]} {operator} stay float: {_escaped(reason)}."
+            f"- {quantization.floating[operator]} stay float: {operator} {_escaped(reason)}."
             for operator, reason in quantization.reasons.items()
         ),
         f"- Layers with 7-bit weights: {seven}.",

@@ -172,5 +172,7 @@ class QuantizationReport:
     """Operators that run as integer kernels, counted."""
     floating: Mapping[str, int]
     """Operators that run in float, counted."""
+    reasons: Mapping[str, str]
+    """Why an operator stays float, by operator; conversions between integer and float have none."""
     seven_bit_layers: tuple[str, ...]
     """Layers whose weights were limited to 7 bits because 8 could saturate on older CPUs."""

@@ -87,6 +87,10 @@ def test_names_cannot_break_a_table() -> None:
     assert "| a\\|b | 64 | 48 |" in text
 
 
+def test_what_stays_float_says_why() -> None:
+    assert "- 3 stay float: Gelu has no int8 kernel; use ReLU or ReLU6." in markdown(SAMPLE)
+
+
 def test_what_was_not_measured_says_why() -> None:
     report = dataclasses.replace(SAMPLE, pinned_cores=NotMeasured(not_measured="no such call"))
 
