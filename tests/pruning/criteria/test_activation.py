@@ -113,6 +113,11 @@ def test_a_flattened_channels_pixels_are_taken_together() -> None:
         read = functional.max_pool2d(functional.relu(module.conv2(first)), 2)
     expected = read.abs().mean((0, 2, 3)).tolist()
     assert channel_scores("activation", module, "conv2", BATCHES) == pytest.approx(expected)
+    norms = read.double().square().mean((0, 2, 3)).sqrt().tolist()
+    outgoing = module.fc1.weight.detach().abs().sum(0).view(5, 4).sum(1).tolist()  # 2x2 pixels
+    products = [weight * norm for weight, norm in zip(outgoing, norms, strict=True)]
+    scores = channel_scores("wanda", module, "conv2", BATCHES)
+    assert scores == pytest.approx(products, rel=1e-5)
 
 
 def test_all_who_read_a_channel_count_alike() -> None:

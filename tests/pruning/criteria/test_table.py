@@ -8,8 +8,10 @@ from torch import nn
 
 from exporter.errors import ConfigError
 from exporter.pruning.criteria import CRITERIA, Criterion, find_criterion, formula_for_weights
+from exporter.pruning.evidence import Evidence
 from exporter.pruning.groups import find_groups
 from exporter.pruning.scores import score_channels, score_weights
+from exporter.pruning.views import Channels
 from tests.pruning.criteria.networks import CONTRACT, random_batches, residual, simple
 
 FOR_CHANNELS_ONLY = {"activation", "apoz", "bn-scale", "fpgm", "hrank"}
@@ -126,3 +128,19 @@ def test_weights_of_grouped_convolutions_are_scored(name: str) -> None:
         norm = float(read[:, 2].double().square().mean().sqrt())
         weight = float(module.halves.weight.detach()[5, 0, 1, 2])
         assert float(scores["halves"][5, 0, 1, 2]) == pytest.approx(abs(weight) * norm, rel=1e-5)
+
+
+def test_what_reads_a_channel_of_a_grouped_convolution() -> None:
+    torch.manual_seed(4)
+    module = Grouped().eval()
+    (group,) = (group for group in find_groups(module, CONTRACT) if group.name == "wide")
+    seen = Channels(module=module, group=group, evidence=Evidence(), alpha=1.0, seed=0)
+    weight = module.halves.weight.detach()
+    for channel, (row, places) in enumerate(
+        zip(seen.outgoing, group.consumers[0].positions, strict=True)
+    ):
+        expected = 0.0
+        for place in places:
+            half, within = divmod(place, 2)
+            expected += float(weight[3 * half : 3 * half + 3, within].double().square().sum())
+        assert float(row.square().sum()) == pytest.approx(expected), channel
