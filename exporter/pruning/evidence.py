@@ -33,7 +33,7 @@ Need = Literal[
 """What a criterion looks at. The first two are in the network; the others take images."""
 
 RANK_IMAGES = 32
-"""Images whose feature maps are decomposed: the average rank hardly moves with more."""
+"""Images whose feature maps are decomposed; the paper finds the average rank stable over them."""
 
 Layer = nn.Conv2d | nn.Linear
 
