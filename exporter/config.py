@@ -198,7 +198,7 @@ class PruneConfig:
         low=0.0,
         high=1e6,
     )
-    scope: Literal["global", "layer", "sensitivity"] = option(
+    allocate: Literal["global", "layer", "sensitivity"] = option(
         "global",
         "One threshold for the whole network, one per layer, or each layer as much as a scan says "
         "it can lose (takes longer)",
@@ -372,8 +372,10 @@ def _check_pruning(config: PruneConfig) -> None:
             f"{_flag(asked[0])} needs --unit channels: single weights that are zero leave the "
             "network as large and as slow as it was. Use --prune."
         )
-    if config.unit == "weights" and config.scope == "sensitivity":
-        raise ConfigError("--scope sensitivity needs --unit channels. Use --scope layer or global.")
+    if config.unit == "weights" and config.allocate == "sensitivity":
+        raise ConfigError(
+            "--allocate sensitivity needs --unit channels. Use --allocate layer or global."
+        )
     if not config.distill and (config.teacher or config.distill_auto):
         flag = "--teacher" if config.teacher else "--distill-auto"
         raise ConfigError(f"{flag} needs a --distill above 0: nothing is learnt from a teacher.")

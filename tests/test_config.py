@@ -12,7 +12,10 @@ CONTRADICTIONS = [
     (PruneConfig(prune=0.0, max_macs=100), "--prune and --max-macs exclude each other"),
     (PruneConfig(max_parameters=9, max_ms=0.1), "--max-parameters and --max-ms exclude each"),
     (PruneConfig(unit="weights", max_ms=0.1), "--max-ms needs --unit channels"),
-    (PruneConfig(unit="weights", scope="sensitivity"), "--scope sensitivity needs --unit channels"),
+    (
+        PruneConfig(unit="weights", allocate="sensitivity"),
+        "--allocate sensitivity needs --unit channels",
+    ),
     (PruneConfig(steps=3), "--steps 3 needs --schedule linear, cubic or geometric"),
     (PruneConfig(teacher="folder", distill=0.0), "--teacher needs a --distill above 0"),
     (PruneConfig(distill_auto=True, distill=0.0), "--distill-auto needs a --distill above 0"),
@@ -34,7 +37,7 @@ def test_contradictions_are_refused(config: PruneConfig, message: str) -> None:
         PruneConfig(),
         PruneConfig(prune=0.0),
         PruneConfig(unit="weights", prune=0.9),
-        PruneConfig(max_kb=100.0, schedule="cubic", steps=5, scope="sensitivity"),
+        PruneConfig(max_kb=100.0, schedule="cubic", steps=5, allocate="sensitivity"),
         PruneConfig(steps=1),
     ],
 )

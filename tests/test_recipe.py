@@ -30,7 +30,7 @@ EVERYTHING_SET = BuildConfig(
         model="resnet8", minutes=2.5, flip=False, seed=2**31 - 1, label_smoothing=0.0,
         model_arg=("depth=3", 'act="relu"'),
     ),
-    prune=PruneConfig(prune=0.0, alpha=1e6, scope="layer", unit="weights"),
+    prune=PruneConfig(prune=0.0, alpha=1e6, allocate="layer", unit="weights"),
     calibrate=CalibrationConfig(method="minmax"),
     verify=VerifyConfig(max_drop=-0.25, min_speedup=0.0),
 )  # fmt: skip

@@ -96,7 +96,7 @@ def _remove_channels(work: Work, rules: Rules, done: int) -> Agreement:
     allocation = Allocation(
         scores=scores,
         removed={group.name: work.widths[group.name] - group.width for group in groups},
-        scope=config.scope,
+        scope=config.allocate,
         comparable=rules.criterion.comparable,
         multiples={group.name: width_multiple(group, rules.channel_multiple) for group in groups},
         curves=rules.curves,
@@ -130,7 +130,7 @@ def _remove_weights(work: Work, rules: Rules, done: int) -> Agreement:
         scores,
         {name: int((~alive[name]).sum()) for name in weights},
         share_after(config.schedule, config.share, done, config.rounds),
-        "layer" if config.scope == "layer" else "global",
+        "layer" if config.allocate == "layer" else "global",
         comparable=rules.criterion.comparable,
     )
     for name, weight in weights.items():

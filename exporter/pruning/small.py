@@ -33,7 +33,7 @@ def small_network(
         ExporterError: the options cannot be honoured, see ``prune`` and ``scan``.
     """
     curves = None
-    if config.scope == "sensitivity":
+    if config.allocate == "sensitivity":
         found = cache.run(
             scan, scan_config(config), target, trained.checkpoint, data, machine_key()
         )

@@ -16,9 +16,8 @@ from typer.testing import CliRunner, Result
 
 import exporter
 from calibration import METHODS, CalibrationError
-from exporter.artifacts import Cache
+from exporter.artifacts import Cache, cache_folder
 from exporter.cli import app
-from exporter.cli.command import cache_folder
 from exporter.config import BuildConfig, TrainConfig, VerifyConfig
 from exporter.errors import ConfigError, CoverageError
 from exporter.models import MODELS

@@ -158,7 +158,7 @@ def test_half_of_the_work_is_the_widest_network_with_half_of_the_work(
     config = dataclasses.replace(
         BUDGET,
         max_macs=limit,
-        scope=scope,  # type: ignore[arg-type]
+        allocate=scope,  # type: ignore[arg-type]
         schedule="geometric",
         steps=2,
         finetune_epochs=1,
@@ -236,7 +236,7 @@ def test_dead_channels_go_first_in_multiples(
 def test_a_scan_decides_where_channels_go(trained: Trained, splits: Splits, tmp_path: Path) -> None:
     groups = [group.name for group in find_groups(restore(trained.checkpoint), splits.contract)]
     curves = dict.fromkeys(groups, ((0.5, 90.0),)) | {"blocks.2.conv1": ((0.9, 0.0),)}
-    config = dataclasses.replace(QUICK, prune=0.15, scope="sensitivity", finetune_epochs=1)
+    config = dataclasses.replace(QUICK, prune=0.15, allocate="sensitivity", finetune_epochs=1)
     pruned = prune(tmp_path, config, 2, trained, splits, curves=curves)
     assert pruned.widths["blocks.2.conv1"][1] <= 4
     assert all(

@@ -103,7 +103,7 @@ def test_a_scan_comes_first_where_it_decides(
 ) -> None:
     cache = Cache(tmp_path / "cache")
     monkeypatch.setattr("exporter.pruning.sensitivity.estimate_ms", lambda *_, folder: 0.01)
-    config = dataclasses.replace(QUICK, scope="sensitivity", scan_shares="0.5")
+    config = dataclasses.replace(QUICK, allocate="sensitivity", scan_shares="0.5")
     pruned = small_network(cache, config, TARGET, trained, splits, None)
     assert [run.name for run in cache.runs] == ["scan", "prune"]
     assert pruned.removed > 0
