@@ -1,7 +1,7 @@
 """Between what values a layer's inputs lie, proven from the weights and the range of pixels.
 
 The network runs once on blank images while every torch function that it calls is looked up in
-``interval.RULES``; bounds follow the tensors. They are loose in deep networks, and never too tight.
+``interval_rules``; bounds follow the tensors. They are loose in deep networks, and never too tight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from exporter.contract import InputContract
 from exporter.pruning.evidence import Layer, weighted_layers
-from exporter.pruning.interval import RULES, Bounds, anything
+from exporter.pruning.interval import Bounds, anything
+from exporter.pruning.interval_rules import RULES
 from exporter.training.augmentation import normalise
 
 
