@@ -8,6 +8,7 @@ from exporter.artifacts import Artifact
 from exporter.checkpoint import save_checkpoint
 from exporter.config import TrainConfig
 from exporter.data.splits import Splits
+from exporter.models.choose import usual_learning_rate
 from exporter.models.family import ModelRef, build_model
 from exporter.models.weights import load_weights
 from exporter.normalization import stated_normalization
@@ -17,10 +18,6 @@ from exporter.training.train import Trained, lesson_of
 
 VERSION = 1
 
-LEARNING_RATE = 0.02
-"""The rate that recovery from pruning is derived from. Muon moves a kernel by an orthogonal matrix
-of this norm, however small the gradient. Own networks learn with ten times as much, because they
-start from nothing; kernels that know something have norms of about 1, and would be forgotten."""
 LABEL_SMOOTHING = 0.0
 """Weights from elsewhere were most likely trained without it; with it they would first of all
 unlearn how sure they are."""
@@ -51,7 +48,10 @@ def adopt(
     return Trained(
         checkpoint=save_checkpoint(out, module, model, data.contract, kept={}),
         lesson=lesson_of(
-            config, data, learning_rate=LEARNING_RATE, label_smoothing=LABEL_SMOOTHING
+            config,
+            data,
+            learning_rate=usual_learning_rate(model, module),
+            label_smoothing=LABEL_SMOOTHING,
         ),
         history=History(epochs=(), images_per_second=0.0),
         preprocessing=preprocessing,

@@ -66,13 +66,13 @@ def train(out: Path, config: TrainConfig, data: Splits, model: ModelRef | None =
         ConfigError, ModelError: the network doesn't exist or doesn't fit the images.
     """
     model = model or choose_model(config, data.contract)
+    module = fresh_network(model, data, config.seed)
     lesson = lesson_of(
         config,
         data,
-        learning_rate=usual_learning_rate(model),
+        learning_rate=usual_learning_rate(model, module),
         label_smoothing=LABEL_SMOOTHING,
     )
-    module = fresh_network(model, data, config.seed)
     history = fit(
         module,
         lesson,

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from exporter.artifacts import Cache
 from exporter.checkpoint import restore
 from exporter.config import TrainConfig
 from exporter.data.splits import Splits
 from exporter.errors import ConfigError, ModelError
-from exporter.models.choose import FOREIGN_LEARNING_RATE, usual_learning_rate
+from exporter.models.choose import (
+    BARE_LEARNING_RATE,
+    FOREIGN_LEARNING_RATE,
+    usual_learning_rate,
+)
 from exporter.models.family import ModelRef, build_model
 from exporter.progress import Silent, shown_on
-from exporter.training.adopt import LEARNING_RATE
 from exporter.training.dense import check_dense, dense_network, normalized_data
 from exporter.training.loop import evaluate
 
@@ -95,9 +99,13 @@ def test_other_weights_in_the_same_file_are_another_result(
 
 
 def test_own_and_foreign_networks_have_careful_rates() -> None:
-    assert usual_learning_rate(MODEL) == 0.15
-    assert usual_learning_rate(ModelRef(name="torchvision:vgg11")) == FOREIGN_LEARNING_RATE
-    assert LEARNING_RATE < FOREIGN_LEARNING_RATE < 0.15
+    bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    normed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    foreign = ModelRef(name="nets.py:net")
+    assert usual_learning_rate(MODEL, bare) == 0.15
+    assert usual_learning_rate(foreign, normed) == FOREIGN_LEARNING_RATE
+    assert usual_learning_rate(foreign, bare) == BARE_LEARNING_RATE
+    assert BARE_LEARNING_RATE < FOREIGN_LEARNING_RATE < 0.15
 
 
 @pytest.mark.parametrize(
