@@ -20,7 +20,7 @@ from exporter.training.augmentation import Augmentation, normalise
 from exporter.training.loop import History, Lesson, fit
 from exporter.training.preprocessing import Preprocessing
 
-VERSION = 1
+VERSION = 2
 
 STEM_IMAGES = 5000
 IMAGES_TO_SEE = 600_000
