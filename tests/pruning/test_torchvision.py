@@ -204,7 +204,10 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
         num_classes=len(CLASSES),
     ),
 }
-STAYS_FLOAT = {"convnext": {"Gelu", "LayerNormalization"}}
+STAYS_FLOAT = {
+    "convnext": {"Gelu", "LayerNormalization"},
+    "vgg11": {"GatherND", "ReduceMean"},  # its pool to 7 x 7, where the image is smaller than 224
+}
 
 
 @pytest.mark.parametrize("name", SMALL)
