@@ -81,15 +81,15 @@ def check_network(module: nn.Module, ref: ModelRef, contract: InputContract) -> 
         except Exception as error:  # a user's network may raise anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(
-                f"{ref.name} does not take images of {size} pixels: {reason.rstrip('.')}. "
+                f"{ref.name} does not take images of {size} pixels: {reason.rstrip('.!')}. "
                 "Try a larger --size, such as 64x64 or 224x224."
             ) from error
         mode = " in training mode" if training else ""
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                f"{ref.name} returns {found}{mode}, but must return logits [images, classes]. "
-                "Turn auxiliary outputs off, with a --model-arg where it has one."
+                f"{ref.name} returns {found}{mode}, but must return logits [images, classes]: only "
+                "classifiers can be built. Turn auxiliary outputs off, if it has some."
             )
         _check_classes(logits.shape[1], ref, contract)
 
