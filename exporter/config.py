@@ -98,7 +98,7 @@ class TrainConfig:
         "",
         "Pixels the weights were trained on: own, imagenet, cifar10, cifar100, inception (-1 to "
         "1), none (0 to 1), raw (0 to 255)",
-        default_text="own; with --weights imagenet, for Inception networks inception",
+        default_text="own; with --weights of another network imagenet, of Inception inception",
     )
     mean: str = option(
         "",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from exporter.config import TrainConfig
 from exporter.contract import USUAL_SCALE, InputContract
 from exporter.errors import ConfigError
+from exporter.models.foreign import is_foreign
 
 CHANNELS = 3
 PIXEL_MAX = 255
@@ -125,7 +126,7 @@ def normalized_by(contract: InputContract, how: Normalization) -> InputContract:
 
 
 def _usual(config: TrainConfig) -> str:
-    if not config.weights:
+    if not config.weights or not is_foreign(config.model):
         return "own"
     return "inception" if config.model in TRAINED_ON_INCEPTION else "imagenet"
 

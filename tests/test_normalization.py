@@ -62,6 +62,7 @@ def test_the_zero_point_lies_among_the_means() -> None:
     ("model", "weights", "name"),
     [
         ("resnet8", "", "own"),
+        ("resnet8", "a.pt", "own"),
         ("torchvision:resnet18", "", "own"),
         ("torchvision:resnet18", "a.pt", "imagenet"),
         ("mine.py:net", "a.pt", "imagenet"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +166,18 @@ def test_the_constant_is_as_far_from_the_zero_point_as_the_means_together(
         height=4, width=4, zero_point=zero_point, mean=mean, std=(1.0, 1.0, 2.0), classes=("a",)
     )
     assert constant_pixel(contract) == constant
+
+
+def test_a_file_from_before_there_were_means_is_read(tmp_path: Path) -> None:
+    model = exported(networks.settled(STEMS["patches"]), networks.CONTRACT, tmp_path)
+    file = onnx.load(model.file.path)
+    for entry in file.metadata_props:
+        if entry.key == "input":
+            described = json.loads(entry.value)
+            assert (described.pop("mean"), described.pop("std")) == ([], [])
+            entry.value = json.dumps(described)
+    onnx.save(file, tmp_path / "old.onnx")
+    assert read_onnx_model(tmp_path / "old.onnx").contract == networks.CONTRACT
 
 
 def test_nothing_is_added_where_one_scalar_says_it_all(tmp_path: Path) -> None:
