@@ -31,7 +31,7 @@ from tests.graph.networks import run
 CLASSES = tuple("0123456789")
 TOLERANCE = 1e-4
 """Float32 sums in another order through up to 121 layers, relative to the largest logit."""
-CORRELATION = 0.9
+CORRELATION = 0.8
 """Of the logits by 8-bit arithmetic with those in float, in networks that nobody has trained."""
 
 
@@ -84,17 +84,21 @@ def network(name: str) -> nn.Module:
 
 @torch.no_grad()
 def settled(module: nn.Module, pixels: Tensor) -> nn.Module:
-    module.eval()
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    """Give batch-norms random parameters and the statistics of ``pixels``; return it in eval mode.
+
+    Statistics that fit keep the signal alive through a network that nobody has trained.
+    """
+    norms = [layer for layer in module.eval().modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.2)
         norm.train()
         norm.momentum = 1.0
     module(pixels)
     for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, 0, 0.2)
+        variance = norm.get_buffer("running_var")
         # Channels that hardly vary would make much of rounding.
-        norm.running_var.mul_(torch.rand_like(norm.running_var) + 0.5).add_(0.05)  # type: ignore[union-attr, arg-type]
+        variance += 0.05 * variance.mean()
     return module.eval()
 
 
@@ -162,9 +166,12 @@ def check_files(module: nn.Module, contract: InputContract, folder: Path) -> Qua
     export_module(module, contract, folder / "dense.onnx")
     groups = find_coupling(module, contract).groups
     shrink_groups(module, groups, remaining(groups, 0.5))
+    images = patches(8, contract.height)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        settled(module, normalised(images))
     small = folder / "small.onnx"
     export_module(module, contract, small)
-    images = patches(8, contract.height)
     stream = ArrayStream(samples=images, input_name=INPUT_NAME, batch_size=4)
     ranges = folder / "ranges.json"
     ranges.write_text(collect_ranges(small, stream, ["minmax"])["minmax"].to_json())
