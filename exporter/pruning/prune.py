@@ -35,7 +35,7 @@ from exporter.training.batch_norm import reestimate_batch_norms
 from exporter.training.loop import History, evaluate
 from exporter.training.train import Trained
 
-VERSION = 4
+VERSION = 5
 
 
 def prune(

@@ -1,9 +1,10 @@
-"""Muon for convolution kernels, AdamW for everything else.
+"""Muon for the kernels of dense convolutions, AdamW for everything else.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) orthogonalises the momentum of
 a matrix before it steps. torch's implementation takes matrices only, so each kernel is handed over
 as a ``[out, in * kh * kw]`` view of the same memory. Large fully connected layers go to AdamW:
-orthogonalising them would cost more than the step itself.
+orthogonalising them would cost more than the step itself. So do kernels of depthwise and grouped
+convolutions: their filters read different inputs, and orthogonalising would mix them.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ class KernelAndRest:
 
     def __init__(self, module: nn.Module) -> None:
         learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._kernels = [parameter for parameter in learned if parameter.ndim == 4]
+        dense = {
+            id(layer.weight)
+            for layer in module.modules()
+            if isinstance(layer, nn.Conv2d) and layer.groups == 1
+        }
+        self._kernels = [parameter for parameter in learned if id(parameter) in dense]
         self._views = [nn.Parameter(_as_matrix(kernel.data)) for kernel in self._kernels]
         groups = [
             {"params": [parameter], "share": _adamw_share(parameter)}
             for parameter in learned
-            if parameter.ndim != 4
+            if id(parameter) not in dense
         ]
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
@@ -81,7 +87,7 @@ class KernelAndRest:
 
 
 def _adamw_share(parameter: Tensor) -> float:
-    fan_in = parameter.shape[1] if parameter.ndim > 1 else USUAL_FAN_IN
+    fan_in = parameter.shape[1] if parameter.ndim == 2 else USUAL_FAN_IN
     return ADAMW_SHARE * math.sqrt(USUAL_FAN_IN / fan_in)
 
 

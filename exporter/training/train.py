@@ -20,7 +20,7 @@ from exporter.training.augmentation import Augmentation, normalise
 from exporter.training.loop import History, Lesson, fit
 from exporter.training.preprocessing import Preprocessing
 
-VERSION = 2
+VERSION = 3
 
 STEM_IMAGES = 5000
 IMAGES_TO_SEE = 600_000

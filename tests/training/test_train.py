@@ -221,6 +221,24 @@ def test_muon_steps_kernels_by_an_orthogonal_matrix() -> None:
     assert float(singular.max() / singular[:8].min()) < 3
 
 
+def test_filters_of_a_depthwise_convolution_step_on_their_own() -> None:
+    """A filter without a gradient stays where it is, whatever its neighbours do."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 8, 3, groups=8, bias=False)
+    before = conv.weight.detach().clone()
+    optimizer = KernelAndRest(conv)
+    for part in optimizer._parts:
+        for group in part.param_groups:
+            group["weight_decay"] = 0.0
+    conv.weight.grad = torch.randn_like(conv.weight)
+    conv.weight.grad[3] = 0
+    optimizer.step(0.1)
+    moved = (conv.weight.detach() - before).abs().amax((1, 2, 3))
+    assert conv.weight.grad is None
+    assert float(moved[3]) == 0
+    assert float(moved[torch.arange(8) != 3].min()) > 0
+
+
 @pytest.mark.parametrize(
     ("images", "epochs"), [(1_000_000, 12), (50_000, 12), (45_000, 14), (30_000, 20), (1000, 24)]
 )
