@@ -130,7 +130,7 @@ class Cache:
                 if not cached:
                     self._make(final, lambda out: stage(out, *args, **kwargs))
         except OSError as error:
-            if error.errno not in STORAGE_FAULTS:
+            if error.errno not in STORAGE_FAULTS and not self.root.is_file():
                 raise
             raise OutputError(
                 f"Cannot write to the cache folder {self.root}: {error.strerror}. "

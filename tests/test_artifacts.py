@@ -223,3 +223,9 @@ def test_sha256_matches_the_standard_vector(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert sha256_of(tmp_path / "abc") == expected
+
+
+def test_a_file_in_place_of_the_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(OutputError, match=r"File exists.*--cache"):
+        Cache(tmp_path / "cache").run(make, Config())
