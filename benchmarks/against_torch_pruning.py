@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ from exporter.data.splits import Split, Splits
 from exporter.graph.export import export_module, export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
 from exporter.pruning.cost import count_macs
-from exporter.pruning.recovery import fine_tune
+from exporter.pruning.recovery import fine_tune, fine_tuning_lesson
 from exporter.pruning.small import small_network
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.choose import choose_ranges
@@ -97,15 +96,8 @@ def recovered(
     module: nn.Module, dense: nn.Module, config: PruneConfig, trained: Trained, data: Splits
 ) -> nn.Module:
     """Fine-tune ``module`` as the prune stage does after its only round."""
-    lesson = dataclasses.replace(
-        trained.lesson,
-        epochs=config.finetune_epochs or trained.epochs,
-        minutes=0.0,
-        learning_rate=trained.lesson.learning_rate / 2,
-        seed=trained.lesson.seed + 1,
-        distill=config.distill,
-        temperature=config.temperature,
-    )
+    epochs = config.finetune_epochs or trained.epochs
+    lesson = fine_tuning_lesson(trained.lesson, config, epochs=epochs, index=0)
     with tempfile.TemporaryDirectory() as scratch:
         fine_tune(
             module, {}, lesson, data, teacher=dense, title="MagnitudePruner", resume=Path(scratch)

@@ -1,42 +1,19 @@
 """What a build is asked to do: one frozen dataclass per stage, one table of a recipe each.
 
 A field is declared once, with its default, unit, limits and help text. The command line's options,
-the recipe's keys and the checks below all come from these declarations, so they cannot disagree.
+the recipe's keys and the checks all come from these declarations, so they cannot disagree.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
 from exporter.errors import ConfigError
-
-T = TypeVar("T")
+from exporter.option import flag_of, option
 
 DEFAULT_SHARE = 0.4
 DEFAULT_STEPS = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Option:
-    """How one field is presented and limited."""
-
-    help: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    flag: str = ""
-    """The command line's name where it is not the field's own."""
-    default_text: str = ""
-    """What stands for the default where the value alone would not explain it."""
-
-
-def option(default: T, help: str, **details: Any) -> T:
-    """Declare a config field: a dataclass field whose metadata is an ``Option``."""
-    return field(default=default, metadata={"option": Option(help=help, **details)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,6 +255,32 @@ class PruneConfig:
         """How often something is removed."""
         return self.steps or (1 if self.schedule == "one-shot" else DEFAULT_STEPS)
 
+    def check_rules(self) -> None:
+        """Raise ConfigError where options contradict each other."""
+        _ = self.shares_to_scan  # raises where they are none
+        asked = ["prune"] * (self.prune is not None) + [n for n in BUDGETS if getattr(self, n)]
+        if len(asked) > 1:
+            raise ConfigError(f"{' and '.join(map(flag_of, asked))} exclude each other. Give one.")
+        if self.unit == "weights" and self.budget:
+            raise ConfigError(
+                f"{flag_of(asked[0])} needs --unit channels: single weights that are zero leave "
+                "the network as large and as slow as it was. Use --prune."
+            )
+        if self.unit == "weights" and self.allocate == "sensitivity":
+            raise ConfigError(
+                "--allocate sensitivity needs --unit channels. Use --allocate layer or global."
+            )
+        if not self.distill and (self.teacher or self.distill_auto):
+            flag = "--teacher" if self.teacher else "--distill-auto"
+            raise ConfigError(
+                f"{flag} needs a --distill above 0: nothing is learnt from a teacher."
+            )
+        if self.schedule == "one-shot" and self.steps > 1:
+            raise ConfigError(
+                f"--steps {self.steps} needs --schedule linear, cubic or geometric; one-shot is "
+                "one round."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationConfig:
@@ -327,64 +330,10 @@ class BuildConfig:
     calibrate: CalibrationConfig = field(default_factory=CalibrationConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
 
-
-def options_of(config_type: type) -> Mapping[str, Option]:
-    """Return the declared options of a config dataclass by field name."""
-    return {
-        entry.name: entry.metadata["option"]
-        for entry in dataclasses.fields(config_type)
-        if "option" in entry.metadata
-    }
-
-
-def check_limits(config: object) -> None:
-    """Raise ConfigError if ``config`` has a number outside its limits or a contradiction.
-
-    Configs nested in it are checked, too.
-    """
-    for entry in dataclasses.fields(cast(Any, config)):
-        value = getattr(config, entry.name)
-        if dataclasses.is_dataclass(value):
-            check_limits(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            limits: Option = entry.metadata["option"]
-            if not limits.low <= value <= limits.high:
-                raise ConfigError(
-                    f"{_flag(limits.flag or entry.name)} is {value}, but must lie between "
-                    f"{limits.low:g} and {limits.high:g}."
-                )
-    if isinstance(config, PruneConfig):
-        _check_pruning(config)
-    if isinstance(config, BuildConfig) and config.prune.max_ms and config.verify.threads != 1:
-        raise ConfigError(
-            f"--max-ms is a budget for one thread, but --threads is {config.verify.threads}. "
-            "Leave out one of them."
-        )
-
-
-def _check_pruning(config: PruneConfig) -> None:
-    _ = config.shares_to_scan  # raises where they are none
-    asked = ["prune"] * (config.prune is not None) + [n for n in BUDGETS if getattr(config, n)]
-    if len(asked) > 1:
-        raise ConfigError(f"{' and '.join(map(_flag, asked))} exclude each other. Give one.")
-    if config.unit == "weights" and config.budget:
-        raise ConfigError(
-            f"{_flag(asked[0])} needs --unit channels: single weights that are zero leave the "
-            "network as large and as slow as it was. Use --prune."
-        )
-    if config.unit == "weights" and config.allocate == "sensitivity":
-        raise ConfigError(
-            "--allocate sensitivity needs --unit channels. Use --allocate layer or global."
-        )
-    if not config.distill and (config.teacher or config.distill_auto):
-        flag = "--teacher" if config.teacher else "--distill-auto"
-        raise ConfigError(f"{flag} needs a --distill above 0: nothing is learnt from a teacher.")
-    if config.schedule == "one-shot" and config.steps > 1:
-        raise ConfigError(
-            f"--steps {config.steps} needs --schedule linear, cubic or geometric; one-shot is one "
-            "round."
-        )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    def check_rules(self) -> None:
+        """Raise ConfigError where options of different stages contradict each other."""
+        if self.prune.max_ms and self.verify.threads != 1:
+            raise ConfigError(
+                f"--max-ms is a budget for one thread, but --threads is {self.verify.threads}. "
+                "Leave out one of them."
+            )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from exporter.artifacts import Cache, StageRun
 from exporter.bundle import bundle, bundle_path, check_writable, write_failure
-from exporter.config import BuildConfig, check_limits
+from exporter.config import BuildConfig
 from exporter.data.load import load_splits
 from exporter.data.splits import Split
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
 from exporter.models.foreign import short_name
+from exporter.option import check_limits
 from exporter.pruning.criteria import find_criterion
 from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network

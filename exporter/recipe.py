@@ -20,8 +20,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from exporter.config import BuildConfig, check_limits
+from exporter.config import BuildConfig
 from exporter.errors import ConfigError
+from exporter.option import check_limits
 
 C = TypeVar("C")
 

@@ -13,19 +13,13 @@ from pathlib import Path
 from pydantic_core import to_json
 
 from exporter.artifacts import RESULT, Artifact, Cache
-from exporter.config import (
-    CalibrationConfig,
-    DataConfig,
-    PruneConfig,
-    TrainConfig,
-    VerifyConfig,
-    check_limits,
-)
+from exporter.config import CalibrationConfig, DataConfig, PruneConfig, TrainConfig, VerifyConfig
 from exporter.data.load import load_splits
 from exporter.errors import DataError, OutputError
 from exporter.finished import as_trained, load_checkpoint, load_stage
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
+from exporter.option import check_limits
 from exporter.pruning.layer_times import machine_key
 from exporter.pruning.pruned import Pruned
 from exporter.pruning.sensitivity import Sensitivity, scan, scan_config

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.config import BuildConfig, PruneConfig, VerifyConfig, check_limits
+from exporter.config import BuildConfig, PruneConfig, VerifyConfig
 from exporter.errors import ConfigError
+from exporter.option import check_limits
 
 CONTRADICTIONS = [
     (PruneConfig(prune=0.4, max_kb=100.0), "--prune and --max-kb exclude each other"),

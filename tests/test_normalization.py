@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.config import TrainConfig, options_of
+from exporter.config import TrainConfig
 from exporter.contract import InputContract
 from exporter.errors import ConfigError
 from exporter.normalization import (
@@ -15,6 +15,7 @@ from exporter.normalization import (
     normalized_by,
     stated_normalization,
 )
+from exporter.option import options_of
 from exporter.training.augmentation import normalise
 
 CONTRACT = InputContract(height=2, width=3, classes=("a", "b"))

@@ -19,7 +19,8 @@ from exporter.artifacts import Cache, cache_folder
 from exporter.cli.answer import Answer, show
 from exporter.cli.options import config_parameters, tables_from
 from exporter.cli.session import session
-from exporter.config import BuildConfig, check_limits
+from exporter.config import BuildConfig
+from exporter.option import check_limits
 from exporter.targets import find_target
 
 Json = Annotated[

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from exporter.config import BuildConfig, Option
+from exporter.config import BuildConfig
+from exporter.option import Option
 
 PANELS = {
     "data": "Data",

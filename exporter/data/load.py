@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporter.artifacts import Artifact, Cache
-from exporter.config import DataConfig, check_limits
+from exporter.config import DataConfig
 from exporter.contract import InputContract
 from exporter.data import source_of
 from exporter.data.cut import Cut, Rows, check_disjoint, content_hashes, cut_parts
@@ -19,6 +19,7 @@ from exporter.data.decode import Resize, fit
 from exporter.data.folder import SCRATCH
 from exporter.data.size import Size, parse_size
 from exporter.data.splits import Split, Splits
+from exporter.option import check_limits
 from exporter.progress import say
 
 VERSION = 1

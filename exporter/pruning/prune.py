@@ -9,7 +9,6 @@ function as the masked one in a fraction of the time.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +27,12 @@ from exporter.pruning.criteria import find_criterion
 from exporter.pruning.exact_removal import remove_dead_channels
 from exporter.pruning.groups import find_coupling
 from exporter.pruning.pruned import Budget, Pruned, Round
-from exporter.pruning.recovery import Distillation, fine_tune, fine_tune_both_ways
+from exporter.pruning.recovery import (
+    Distillation,
+    fine_tune,
+    fine_tune_both_ways,
+    fine_tuning_lesson,
+)
 from exporter.pruning.rounds import Rules, Work, remove_round
 from exporter.pruning.schedule import epochs_of_rounds
 from exporter.training.batch_norm import reestimate_batch_norms
@@ -174,15 +178,7 @@ def _recover(
     epochs = epochs_of_rounds(total, config.rounds)[index]
     if epochs == 0:
         return None, None
-    lesson = dataclasses.replace(
-        trained.lesson,
-        epochs=epochs,
-        minutes=0.0,
-        learning_rate=config.finetune_rate or trained.lesson.learning_rate / 2,
-        seed=trained.lesson.seed + 1 + index,
-        distill=config.distill,
-        temperature=config.temperature,
-    )
+    lesson = fine_tuning_lesson(trained.lesson, config, epochs=epochs, index=index)
     last = index + 1 == config.rounds
     title = "Fine-tuning" if config.rounds == 1 else f"Fine-tuning {index + 1}/{config.rounds}"
     if config.distill_auto and last:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from exporter.config import PruneConfig
 from exporter.data.splits import Splits
 from exporter.progress import say
 from exporter.training.loop import History, Lesson, evaluate, fit
@@ -23,6 +24,19 @@ class Distillation:
     with_teacher: float
     """Top-1 on validation images in percent."""
     without_teacher: float
+
+
+def fine_tuning_lesson(lesson: Lesson, config: PruneConfig, *, epochs: int, index: int) -> Lesson:
+    """Return the recipe of fine-tuning after round ``index`` (from 0), from that of training."""
+    return dataclasses.replace(
+        lesson,
+        epochs=epochs,
+        minutes=0.0,
+        learning_rate=config.finetune_rate or lesson.learning_rate / 2,
+        seed=lesson.seed + 1 + index,
+        distill=config.distill,
+        temperature=config.temperature,
+    )
 
 
 def fine_tune(

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from exporter import __version__
 from exporter.cli import app
-from exporter.config import BuildConfig, Option, options_of
+from exporter.config import BuildConfig
+from exporter.option import Option, options_of
 
 ROOT = Path(__file__).parents[2]
 NAMES = [info.name for info in app.registered_commands if info.name]
