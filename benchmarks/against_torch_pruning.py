@@ -4,8 +4,8 @@ Both start from the same trained network, may keep the same share of its multipl
 fine-tuned for the same epochs at the same rate with the dense network as teacher, and go through
 the same export and quantization. MagnitudePruner removes the share of every layer that meets the
 budget, found by bisection (its default: the same share everywhere, L2 norm of the coupled weights,
-no rounding); what is left open is scores, allocation and rounding. The int8 files are timed in one
-interleaved run.
+no rounding); what is left open is scores, allocation, rounding, and that this tool measures
+batch-norms anew before it fine-tunes. The int8 files are timed in one interleaved run.
 
 Usage::
 
