@@ -10,14 +10,15 @@ batch-norms anew before it fine-tunes. The int8 files are timed in one interleav
 Usage::
 
     python -m benchmarks.against_torch_pruning --data cifar10
-        [--data FOLDER] [--model edge-vgg] [--widths 32,128,128] [--macs 0.5,0.25] [--seed 0]
-        [--epochs N] [--finetune-epochs N] [--seconds 10] [--cache FOLDER] [--json FILE]
+        [--data FOLDER] [--recipe benchmarks/recipes/edge-vgg.toml] [--macs 0.5,0.25]
+        [--finetune-epochs N] [--seconds 10] [--cache FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from torch import nn
 
 from exporter.artifacts import Artifact, Cache
 from exporter.checkpoint import restore
-from exporter.config import CalibrationConfig, DataConfig, PruneConfig, TrainConfig
+from exporter.config import CalibrationConfig, PruneConfig
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.data.load import load_splits
 from exporter.data.splits import Split, Splits
@@ -43,6 +44,7 @@ from exporter.pruning.recovery import fine_tune, fine_tuning_lesson
 from exporter.pruning.small import small_network
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.choose import choose_ranges
+from exporter.recipe import read_recipe
 from exporter.targets import find_target
 from exporter.training.dense import dense_network, normalized_data
 from exporter.training.train import Trained
@@ -135,12 +137,11 @@ def main() -> None:
     """Prune both ways at every share and print one Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="cifar10, or a folder with train/ and test/")
-    parser.add_argument("--model", default="edge-vgg")
-    parser.add_argument("--widths", default="")
+    parser.add_argument(
+        "--recipe", type=Path, default=Path("benchmarks/recipes/edge-vgg.toml"), help="TOML file"
+    )
     parser.add_argument("--macs", default="0.5,0.25", help="shares of the dense multiply-adds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--finetune-epochs", type=int, default=0)
+    parser.add_argument("--finetune-epochs", type=int, help="in place of the recipe's")
     parser.add_argument("--seconds", type=float, default=10.0, help="timing, per share")
     parser.add_argument("--cache", type=Path, help="keep stages here; default: a fresh folder")
     parser.add_argument("--json", type=Path, help="file that receives the figures")
@@ -149,20 +150,21 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         cache = Cache(arguments.cache or Path(scratch) / "cache")
-        learning = TrainConfig(
-            model=arguments.model,
-            widths=arguments.widths,
-            epochs=arguments.epochs,
-            seed=arguments.seed,
-        )
-        data = normalized_data(load_splits(cache, DataConfig(data=arguments.data)), learning)
-        trained = dense_network(cache, learning, data)
+        recipe = read_recipe(arguments.recipe)
+        images = dataclasses.replace(recipe.data, data=arguments.data)
+        data = normalized_data(load_splits(cache, images), recipe.train)
+        trained = dense_network(cache, recipe.train, data)
         dense = restore(trained.checkpoint)
         whole = cache.run(export_onnx, trained.checkpoint)
         before = top1(cache, whole.file, data.test)
         for share in map(float, arguments.macs.split(",")):
             budget = int(share * whole.macs)
-            config = PruneConfig(max_macs=budget, finetune_epochs=arguments.finetune_epochs)
+            config = dataclasses.replace(
+                recipe.prune,
+                prune=None,
+                max_macs=budget,
+                finetune_epochs=arguments.finetune_epochs or recipe.prune.finetune_epochs,
+            )
             ours = small_network(cache, config, TARGET, trained, data, None)
             module = magnitude_pruned(dense, data.contract, budget)
             path = Path(scratch) / f"magnitude-{share:g}.onnx"

@@ -4,14 +4,14 @@ Usage::
 
     python -m benchmarks.pruning --data cifar10            # downloaded by torchvision before
     python -m benchmarks.pruning --data FOLDER             # a tree with train/ and test/
-        [--model edge-vgg] [--widths 32,128,128] [--criteria wanda,l1,taylor,random]
-        [--macs 0.5,0.25] [--seeds 0,1,2] [--epochs N] [--finetune-epochs N]
+        [--recipe benchmarks/recipes/edge-vgg.toml] [--criteria wanda,l1,taylor,random]
+        [--macs 0.5,0.25] [--seeds 0,1,2] [--finetune-epochs N]
         [--cache FOLDER] [--json FILE] [--plot FILE.png]
 
-Every cell is a whole build, budgeted by ``--max-macs`` at a share of the dense network's. Seeds
-change the weights, the augmentation and the order of the images; a seed's dense network is trained
-once and is the same for all criteria. Drops are against that seed's own dense float network, on the
-test images; the spread is the standard deviation over seeds.
+Every cell is a whole build, budgeted by ``--max-macs`` at a share of the dense network's. There is
+one dense network, trained as the recipe says; seeds change what happens to it: the augmentation and
+the order of the images while it is fine-tuned, and what ``random`` removes. Drops are against the
+dense float network, on the test images; the spread is the standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.artifacts import Cache
-from exporter.config import BuildConfig, DataConfig, PruneConfig, TrainConfig, VerifyConfig
+from exporter.config import BuildConfig, VerifyConfig
+from exporter.data.load import load_splits
+from exporter.graph.export import export_onnx
 from exporter.pipeline import build
+from exporter.recipe import read_recipe
+from exporter.training.dense import dense_network, normalized_data
 
 ANY = VerifyConfig(max_drop=100.0, min_speedup=0.0)
 """Here gates measure nothing: a criterion that loses much is a result."""
@@ -135,7 +139,7 @@ def plot(cells: Sequence[Cell], path: Path) -> None:
                 capsize=2,
                 label=criterion,
             )
-    dense = statistics.mean({cell.seed: cell.dense_top1 for cell in cells}.values())
+    dense = cells[0].dense_top1
     for panel, title in ((by_work, "multiply-adds, millions"), (by_time, "int8 file, ms (p50)")):
         panel.axhline(dense, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
         panel.set_xlabel(title)
@@ -151,13 +155,13 @@ def main() -> None:
     """Build every cell and print one Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="cifar10, or a folder with train/ and test/")
-    parser.add_argument("--model", default="edge-vgg")
-    parser.add_argument("--widths", default="")
+    parser.add_argument(
+        "--recipe", type=Path, default=Path("benchmarks/recipes/edge-vgg.toml"), help="TOML file"
+    )
     parser.add_argument("--criteria", default="wanda,l1,taylor,fisher,lamp,fpgm,random")
     parser.add_argument("--macs", default="0.5,0.25", help="shares of the dense multiply-adds")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=0)
-    parser.add_argument("--finetune-epochs", type=int, default=0)
+    parser.add_argument("--finetune-epochs", type=int, help="in place of the recipe's")
     parser.add_argument("--cache", type=Path, help="keep stages here; default: a fresh folder")
     parser.add_argument("--json", type=Path, help="file that receives every cell")
     parser.add_argument("--plot", type=Path, help="file that receives the picture")
@@ -166,28 +170,37 @@ def main() -> None:
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory() as scratch:
         cache = Cache(arguments.cache or Path(scratch) / "cache")
+        recipe = read_recipe(arguments.recipe)
+        images = dataclasses.replace(recipe.data, data=arguments.data)
+        trained = dense_network(
+            cache, recipe.train, normalized_data(load_splits(cache, images), recipe.train)
+        )
+        dense_macs = cache.run(export_onnx, trained.checkpoint).macs
         for seed in map(int, arguments.seeds.split(",")):
-            base = BuildConfig(
-                out=str(Path(scratch) / "dist"),
-                data=DataConfig(data=arguments.data),
-                train=TrainConfig(
-                    model=arguments.model,
-                    widths=arguments.widths,
-                    epochs=arguments.epochs,
+            learning = recipe.train
+            if seed != recipe.train.seed:
+                learning = dataclasses.replace(
+                    recipe.train,
+                    weights=str(trained.checkpoint.weights.path),
+                    normalization="own",
                     seed=seed,
-                ),
-                prune=PruneConfig(prune=0.0),
-                verify=ANY,
-            )
-            whole = build(base, cache)
+                )
             for share in map(float, arguments.macs.split(",")):
                 for criterion in arguments.criteria.split(","):
-                    how = PruneConfig(
-                        max_macs=int(share * whole.models.dense.macs),
+                    how = dataclasses.replace(
+                        recipe.prune,
+                        prune=None,
+                        max_macs=int(share * dense_macs),
                         criterion=criterion,
-                        finetune_epochs=arguments.finetune_epochs,
+                        finetune_epochs=arguments.finetune_epochs or recipe.prune.finetune_epochs,
                     )
-                    config = dataclasses.replace(base, prune=how)
+                    config = BuildConfig(
+                        out=str(Path(scratch) / "dist"),
+                        data=images,
+                        train=learning,
+                        prune=how,
+                        verify=ANY,
+                    )
                     cells.append(measure(config, criterion, share, cache))
                     print(cells[-1], file=sys.stderr, flush=True)
     print("\n".join(table(cells)))

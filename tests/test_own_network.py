@@ -36,6 +36,7 @@ def net(num_classes, width=16):
 """
 DATA = DataConfig(size="16x16", test_share=0.5, calibration_images=64, validation_share=0.1)
 MEAN, STD = "0.25,0.3,0.35", "0.3,0.4,0.5"
+TIMES = {"p50_ms": 0.0, "p90_ms": 0.0, "path": ""}
 PLENTY = 40.0
 """Top-1 in percent; guessing gives 10."""
 
@@ -92,6 +93,20 @@ def test_the_dense_accuracy_is_that_of_the_weights(report: dict[str, Any], top1:
     assert report["models"]["int8"]["top1"] > PLENTY
     assert report["models"]["small"]["parameters"] < dense["parameters"]
     assert report["quantization"]["floating"] == {}
+
+
+def test_how_it_learns_is_not_taken_from_a_build_that_learned_otherwise(
+    report: dict[str, Any], folder: Path
+) -> None:
+    result = run(
+        folder, "build", "--mean", MEAN, "--std", STD, "--prune", "0.3", "--finetune-epochs", "1",
+        "--seed", "1", "--out", f"{folder}/seed", "--max-drop", "100", "--min-speedup", "0",
+        "--timing-seconds", "0.2",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    again = json.loads(result.stdout)
+    assert again["models"]["dense"] | TIMES == report["models"]["dense"] | TIMES
+    assert not next(stage for stage in again["stages"] if stage["name"] == "prune")["cached"]
 
 
 def test_the_bundle_checks_itself(report: dict[str, Any], folder: Path) -> None:

@@ -33,7 +33,7 @@ class Trained:
     """The dense network and how it came to be."""
 
     checkpoint: Checkpoint
-    lesson: Lesson = field(compare=False)
+    lesson: Lesson
     """The recipe with every default resolved; fine-tuning starts from it."""
     history: History = field(compare=False)
     """Without epochs where the weights were brought along."""
