@@ -101,7 +101,7 @@ def _range(name: str, pair: Any) -> Range:
     try:
         return Range(low=float(pair[0]), high=float(pair[1]))
     except (CalibrationError, OverflowError) as error:
-        raise _damaged(f"tensor {name!r}: {error}") from error
+        raise _damaged(f"tensor {name!r}: {str(error).rstrip('.')}") from error
 
 
 def _is_number(value: Any) -> bool:

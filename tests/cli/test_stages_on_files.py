@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,26 @@ def test_verify_exits_1_where_a_gate_fails(run: Run) -> None:
     result = run("verify", *files, "--max-drop", "100", "--min-speedup", "1000", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["models"]["small"] is None
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("stage", ["dense", "small"])
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_weights_that_are_not_those_of_the_stage_are_refused(
+    run: Run, folder: Path, tmp_path: Path, stage: str, fault: str
+) -> None:
+    shutil.copytree(folder / stage, tmp_path / stage)
+    weights = tmp_path / stage / "weights.safetensors"
+    if fault == "changed":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    else:
+        weights.unlink()
+    result = run("convert", f"{tmp_path}/{stage}", "--out", f"{tmp_path}/out.onnx")
+    assert result.exit_code == 2
+    assert f"{weights} {'has changed' if fault == 'changed' else 'is missing'}" in result.stderr
+    assert not (tmp_path / "out.onnx").exists()
 
 
 @pytest.mark.usefixtures("documents")
