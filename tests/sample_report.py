@@ -74,6 +74,7 @@ SAMPLE = BuildReport(
     changed_share=3 / 360,
     flips=Flips(right_to_wrong=2, wrong_to_right=1, wrong_to_wrong=0),
     worst_class=WorstClass(name="8|B", before=97.0, after=94.0, drop_points=3.0, count=33),
+    majority_top1=100 * 37 / 360,
     kernel_gap=KernelGap(drop_points=0.0, changed_share=0.0),
     speedup=6.42,
     speedup_ci=(6.39, 6.44),

@@ -181,6 +181,9 @@ class BuildReport:
     """Which way they differ."""
     worst_class: WorstClass
     """The class that lost most."""
+    majority_top1: float
+    """Top-1 of always answering the most frequent class of the test images, in percent: what a
+    model has to beat to have learned anything."""
     kernel_gap: KernelGap
     """Integer kernels against the same file computed in float."""
     speedup: float

@@ -8,6 +8,8 @@ from exporter.report.model import BuildReport, Gate, ModelReport, NotMeasured
 
 _INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
+Z95 = 1.96
+"""97.5 % quantile of the normal distribution."""
 SAME_TIME = 1.02
 """Ratio of two times below which they are called the same."""
 
@@ -84,11 +86,18 @@ def advice(report: BuildReport) -> tuple[str, ...]:
 
 
 def remarks(report: BuildReport) -> tuple[str, ...]:
-    """Return sentences on what int8 or the masks do not bring; empty where there are none."""
+    """Return sentences on what the gates do not tell; empty where there are none."""
     small, int8 = report.models.small, report.models.int8
-    if small is None:
-        return ()
     found = []
+    if _learned_nothing(report):
+        found.append(
+            f"The dense float model is no better than always answering the most frequent class "
+            f"({report.majority_top1:.2f} %): it has learned nothing, and keeping that proves "
+            "nothing. Train longer (--epochs) or with a lower --learning-rate, and look at the "
+            "labels."
+        )
+    if small is None:
+        return tuple(found)
     if report.pruning is not None and report.pruning.unit == "weights":
         found.append(
             f"{100 * report.pruning.removed_share:.1f} % of the weights are zero. That makes the "
@@ -119,6 +128,14 @@ def size(count: int) -> str:
 def milliseconds(value: float) -> str:
     """Return a time to the microsecond, or with three digits where it is long."""
     return f"{value:.3f} ms" if value < 10 else f"{value:.1f} ms"
+
+
+def _learned_nothing(report: BuildReport) -> bool:
+    """Whether chance alone could have given the dense model's lead over the most frequent class."""
+    dense = report.models.dense
+    share = report.majority_top1 / 100
+    by_chance = math.sqrt(share * (1 - share) / dense.total)
+    return dense.top1 / 100 <= share + Z95 * by_chance
 
 
 def _speed(speedup: float) -> str:

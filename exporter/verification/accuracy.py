@@ -51,6 +51,11 @@ def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Accuracy
     return Accuracy(correct=correct, total=len(labels), top1=_percent(correct, len(labels)))
 
 
+def majority_top1(labels: NDArray[np.int64]) -> float:
+    """Return the top-1 of always answering the most frequent of ``int [N]`` labels, in percent."""
+    return _percent(int(np.bincount(labels).max()), len(labels))
+
+
 def compare(
     before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> Comparison:

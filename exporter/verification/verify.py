@@ -16,7 +16,7 @@ from exporter.config import PruneConfig, VerifyConfig
 from exporter.data.splits import Split
 from exporter.errors import GraphError
 from exporter.report.model import BuildReport, KernelGap, ModelReport, Models
-from exporter.verification.accuracy import Accuracy, accuracy, compare, worst_class
+from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
 from exporter.verification.download import DownloadSize, download_size
 from exporter.verification.gates import check_budget, check_gates
 from exporter.verification.latency import Timing, measure_latency
@@ -95,6 +95,7 @@ def verify(
         changed_share=change.changed_share,
         flips=change.flips,
         worst_class=worst_class(logits["dense"], logits["int8"], labels, classes),
+        majority_top1=majority_top1(labels),
         kernel_gap=KernelGap(drop_points=kernels.drop_points, changed_share=kernels.changed_share),
         speedup=latency.speedup.value,
         speedup_ci=(latency.speedup.low, latency.speedup.high),

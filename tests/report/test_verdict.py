@@ -114,6 +114,15 @@ def test_a_pruned_float_model_that_is_as_fast_is_named(p50_ms: float, told: bool
     assert any("as fast as int8" in remark for remark in found) is told
 
 
+@pytest.mark.parametrize(("correct", "told"), [(37, True), (48, True), (49, False), (353, False)])
+def test_a_network_that_learned_nothing_is_named(correct: int, told: bool) -> None:
+    """The most frequent class has 37 of 360 images; by chance, 95 % of the time at most 48.3."""
+    dense = dataclasses.replace(SAMPLE.models.dense, correct=correct, top1=100 * correct / 360)
+    models = dataclasses.replace(SAMPLE.models, dense=dense)
+    found = remarks(dataclasses.replace(SAMPLE, models=models))
+    assert any("learned nothing" in remark for remark in found) is told
+
+
 def test_no_advice_where_nothing_failed() -> None:
     assert advice(SAMPLE) == ()
 

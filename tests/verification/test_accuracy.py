@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.report.model import Flips, WorstClass
-from exporter.verification.accuracy import Accuracy, accuracy, compare, worst_class
+from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
 
 
 def logits_of(predicted: Sequence[int], classes: int = 3) -> NDArray[np.float32]:
@@ -22,6 +22,10 @@ AFTER = logits_of([0, 0, 1, 2, 1, 1, 1, 0, 0, 0])  # right: 2 + 3 + 0
 
 def test_accuracy_is_in_percent() -> None:
     assert accuracy(BEFORE, LABELS) == Accuracy(correct=7, total=10, top1=70.0)
+
+
+def test_the_most_frequent_class_is_what_a_model_has_to_beat() -> None:
+    assert majority_top1(np.array([2, 0, 2, 1, 2])) == 60.0
 
 
 def test_comparison_counts_flips_by_direction() -> None:
