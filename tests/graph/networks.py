@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,12 +115,17 @@ def torch_logits(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def run(
-    model: Path | bytes, images: NDArray[np.generic], input_name: str = INPUT_NAME
+    model: Path | bytes,
+    images: NDArray[np.generic],
+    input_name: str = INPUT_NAME,
+    settings: Mapping[str, str] | None = None,
 ) -> NDArray[np.float32]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    for key, value in (settings or {}).items():
+        options.add_session_config_entry(key, value)
     source = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run([OUTPUT_NAME], {input_name: images})[0]

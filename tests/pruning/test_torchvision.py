@@ -31,8 +31,12 @@ from tests.graph.networks import run
 CLASSES = tuple("0123456789")
 TOLERANCE = 1e-4
 """Float32 sums in another order through up to 121 layers, relative to the largest logit."""
-CORRELATION = 0.8
-"""Of the logits by 8-bit arithmetic with those in float, in networks that nobody has trained."""
+KERNELS = 0.95
+"""Least correlation of the logits by integer kernels with those of the same file computed in
+float: whether ONNX Runtime does what the file says."""
+CORRELATION = 0.5
+"""Least correlation with the logits of the float file. In networks that nobody has trained, the
+noise of 8-bit activations adds up from layer to layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +186,17 @@ def check_files(module: nn.Module, contract: InputContract, folder: Path) -> Qua
 
     assert small.stat().st_size < 0.8 * (folder / "dense.onnx").stat().st_size
     logits, exact = run(int8.file.path, images), run(small, images)
+    in_float = run(int8.file.path, images, settings={"session.disable_quant_qdq": "1"})
     assert logits.shape == (8, len(CLASSES))
-    # What tells images apart, not what all of them have in common.
-    found, wanted = logits - logits.mean(0), exact - exact.mean(0)
-    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > CORRELATION
+    assert correlation(logits, in_float) > KERNELS
+    assert correlation(logits, exact) > CORRELATION
     return int8
+
+
+def correlation(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """Of what tells images apart, not of what all of them have in common."""
+    each = [logits - logits.mean(0) for logits in (found, wanted)]
+    return float(np.corrcoef(each[0].ravel(), each[1].ravel())[0, 1])
 
 
 # The same classes as in NETWORKS with few and narrow layers: what is written and quantized is of
