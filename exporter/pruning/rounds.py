@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from exporter.config import PruneConfig
 from exporter.data.splits import Splits
 from exporter.pruning.allocation import Allocation, Curve
-from exporter.pruning.batches import batches_of
+from exporter.pruning.batches import batches_of, batches_to_score
 from exporter.pruning.budget import widest_within
 from exporter.pruning.checked_removal import Agreement, remove_channels, remove_weights
 from exporter.pruning.cost import Cost
@@ -89,7 +89,7 @@ def _remove_channels(work: Work, rules: Rules, done: int) -> Agreement:
         rules.criterion,
         work.module,
         groups,
-        batches_of(data.calibration, data.contract),
+        batches_to_score(data.calibration, data.contract),
         alpha=config.alpha,
         seed=rules.seed,
     )
@@ -117,7 +117,7 @@ def _remove_weights(work: Work, rules: Rules, done: int) -> Agreement:
     found = score_weights(
         rules.criterion,
         work.module,
-        batches_of(data.calibration, data.contract),
+        batches_to_score(data.calibration, data.contract),
         alpha=config.alpha,
         seed=rules.seed,
     )

@@ -24,7 +24,7 @@ from exporter.contract import InputContract
 from exporter.data.splits import Splits
 from exporter.progress import track
 from exporter.pruning.allocation import Curve
-from exporter.pruning.batches import batches_of
+from exporter.pruning.batches import batches_to_score
 from exporter.pruning.cost import count_macs
 from exporter.pruning.criteria import find_criterion
 from exporter.pruning.group import Group
@@ -142,7 +142,11 @@ def scan(
     dense = restore(checkpoint)
     groups = find_groups(dense, data.contract)
     scores = score_channels(
-        criterion, dense, groups, batches_of(data.calibration, data.contract), alpha=config.alpha
+        criterion,
+        dense,
+        groups,
+        batches_to_score(data.calibration, data.contract),
+        alpha=config.alpha,
     )
     widths = {
         group.name: widths_to_try(
