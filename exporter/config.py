@@ -6,7 +6,7 @@ the recipe's keys and the checks all come from these declarations, so they canno
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from exporter.errors import ConfigError
@@ -75,7 +75,8 @@ class TrainConfig:
         "",
         "Pixels the weights were trained on: own, imagenet, cifar10, cifar100, inception (-1 to "
         "1), none (0 to 1), raw (0 to 255)",
-        default_text="own; with --weights of another network imagenet, of Inception inception",
+        default_text="own; with --weights of another network imagenet, of Inception inception; with "
+        "--onnx what the file's first operators tell, else imagenet",
     )
     mean: str = option(
         "",
@@ -283,6 +284,43 @@ class PruneConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeConfig:
+    """A trained network that comes as a float ONNX file, in place of training and pruning."""
+
+    onnx: str = option(
+        "",
+        "Float ONNX classifier to start from in place of training and pruning; --normalization, or "
+        "--mean, --std and --scale, say which pixels it takes",
+        default_text="none, a network is trained",
+    )
+    input: str = option(
+        "",
+        "Name of the ONNX file's input that takes the image",
+        default_text="the only one, or the only one of the shape of an image",
+    )
+    output: str = option(
+        "",
+        "Name of its output that holds a number for each class",
+        default_text="the only one, or the only one of that shape",
+    )
+    constant: tuple[str, ...] = option(
+        (),
+        "NAME=NUMBER for another input of it, which becomes constant; can be repeated",
+        default_text="none",
+    )
+    layout: Literal["auto", "nchw", "nhwc"] = option(
+        "auto", "Order of its input's dimensions; auto looks where the channels are"
+    )
+    channel_order: Literal["rgb", "bgr"] = option("rgb", "Order of its input's channels")
+    classes: str = option(
+        "",
+        "File with the class of each of its outputs, one name per line; outputs that are no class "
+        "of the data are dropped",
+        default_text="the classes of the data, in alphabetical order",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationConfig:
     """How activation ranges are chosen."""
 
@@ -311,6 +349,7 @@ class VerifyConfig:
         unit="times",
         low=0.0,
         high=1e6,
+        default_text="1.2; 0.95 where the target ships a float model",
     )
     threads: int = option(1, "Threads of ONNX Runtime while timing", low=1, high=1024)
     timing_seconds: float = option(
@@ -320,13 +359,14 @@ class VerifyConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildConfig:
-    """A whole build. The TOML recipe has the same shape: two keys and five tables."""
+    """A whole build. The TOML recipe has the same shape: two keys and a table for each part."""
 
     target: str = option("cpu-int8", "Where the model will run; see `exporter targets`")
     out: str = option("dist", "Folder that receives the bundle", unit="folder")
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
     calibrate: CalibrationConfig = field(default_factory=CalibrationConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
 
@@ -337,3 +377,23 @@ class BuildConfig:
                 f"--max-ms is a budget for one thread, but --threads is {self.verify.threads}. "
                 "Leave out one of them."
             )
+        if self.intake.onnx:
+            needless = [*_changed(self.train, but=PIXELS), *_changed(self.prune)]
+            if needless:
+                raise ConfigError(
+                    f"{flag_of(needless[0])} is for training or pruning, but --onnx brings a "
+                    "trained network, which is quantized as it is. Leave one of them out."
+                )
+
+
+PIXELS = ("normalization", "mean", "std", "scale")
+"""Fields of ``TrainConfig`` that say which pixels a network takes, whoever trained it."""
+
+
+def _changed(config: TrainConfig | PruneConfig, but: tuple[str, ...] = ()) -> list[str]:
+    """Return the fields of ``config`` that don't have their default, except those in ``but``."""
+    return [
+        entry.name
+        for entry in fields(config)
+        if entry.name not in but and getattr(config, entry.name) != entry.default
+    ]

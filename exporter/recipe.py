@@ -1,4 +1,4 @@
-"""The recipe: a whole build as a TOML file of two keys and five tables.
+"""The recipe: a whole build as a TOML file of two keys and a table for each part.
 
     target = "cpu-int8"
     [train]

@@ -55,6 +55,8 @@ def test_the_text_names_every_option_that_is_set() -> None:
     assert expected["train"].pop("label_smoothing") is None
     assert expected["train"].pop("model_arg") == ()
     assert tables["train"].pop("model_arg") == []
+    assert expected["intake"].pop("constant") == ()
+    assert tables["intake"].pop("constant") == []
     assert expected["prune"].pop("prune") is None
     assert tables == expected
 
@@ -87,7 +89,7 @@ BAD_RECIPES = [
     ("epochs = 3", "Did you mean 'epochs' in [train]"),
     ("[data]\nmax-drop = 1", "Unknown key 'max-drop' in [data]. Did you mean 'max_drop' in [ver"),
     ("[calibrate]\nzzz = 1", "Known: method, calibration_batch."),
-    ("[zzz]\na = 1", "Known: target, out, data, train, prune, calibrate, verify."),
+    ("[zzz]\na = 1", "Known: target, out, data, train, prune, intake, calibrate, verify."),
     ("[train]\nepochs = 2.5", "epochs in [train] is 2.5, but must be a whole number"),
     ("[train]\nepochs = true", "must be a whole number"),
     ("[train]\nminutes = 'two'", "minutes in [train] is 'two', but must be a number"),

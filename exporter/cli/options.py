@@ -17,6 +17,7 @@ PANELS = {
     "data": "Data",
     "train": "Training",
     "prune": "Pruning",
+    "intake": "Own ONNX file",
     "calibrate": "Calibration",
     "verify": "Verification",
 }

@@ -34,6 +34,20 @@ def read_model(path: Path) -> ModelProto:
         GraphError: the file is missing, no ONNX file, damaged, too large, or needs more than
             itself: external data, custom operators, functions, control flow.
     """
+    model = parse_model(path)
+    try:
+        check_limits(model)
+    except GraphError as error:
+        raise GraphError(f"{path} {error}") from error
+    return model
+
+
+def parse_model(path: Path) -> ModelProto:
+    """Return what the file ``path`` holds, which nothing but its size was checked of.
+
+    Raises:
+        GraphError: the file is missing, too large or no ONNX file.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -50,10 +64,6 @@ def read_model(path: Path) -> ModelProto:
         raise GraphError(f"{path} is not an ONNX file, or a truncated one.") from error
     if not model.graph.node or not model.graph.output:
         raise GraphError(f"{path} is not an ONNX file, or one without a network.")
-    try:
-        check_limits(model)
-    except GraphError as error:
-        raise GraphError(f"{path} {error}") from error
     return model
 
 
@@ -80,7 +90,7 @@ def check_limits(model: ModelProto) -> None:
             )
     if model.graph.sparse_initializer:
         raise GraphError("stores sparse tensors; export it with dense ones.")
-    for tensor in _stored_tensors(model.graph):
+    for tensor in stored_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise GraphError(
                 f"keeps the tensor {tensor.name!r} in another file; export it as one file "
@@ -118,7 +128,8 @@ def _texts(model: ModelProto) -> Iterator[object]:
         yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
 
 
-def _stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+def stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every tensor with a content: initializers, and those in attributes of nodes."""
     yield from graph.initializer
     for node in graph.node:
         for entry in node.attribute:
