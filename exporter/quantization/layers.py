@@ -31,17 +31,20 @@ class Layer:
 def layers_of(model: ModelProto) -> list[Layer]:
     """Return the layers of a float or a QDQ graph, in graph order."""
     wiring = Wiring.of(model.graph)
-    found = []
-    for node in model.graph.node:
-        axis = _output_axis(node)
-        weight = wiring.weight_behind(node.input[1]) if axis is not None else None
-        if axis is None or weight is None or len(weight.dims) < 2:
-            continue
-        values = numpy_helper.to_array(weight)
-        ordered = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
-        rows = np.moveaxis(ordered, axis, 0).reshape(values.shape[axis], -1)
-        found.append(Layer(name=node.name, weight=weight.name, output_axis=axis, rows=rows))
-    return found
+    found = (layer_of(node, wiring) for node in model.graph.node)
+    return [layer for layer in found if layer is not None]
+
+
+def layer_of(node: NodeProto, wiring: Wiring) -> Layer | None:
+    """Return the layer that ``node`` is; None where it is none, or its weights are no constants."""
+    axis = _output_axis(node)
+    weight = wiring.weight_behind(node.input[1]) if axis is not None else None
+    if axis is None or weight is None or len(weight.dims) < 2:
+        return None
+    values = numpy_helper.to_array(weight)
+    ordered = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
+    rows = np.moveaxis(ordered, axis, 0).reshape(values.shape[axis], -1)
+    return Layer(name=node.name, weight=weight.name, output_axis=axis, rows=rows)
 
 
 def _output_axis(node: NodeProto) -> int | None:

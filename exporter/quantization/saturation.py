@@ -3,7 +3,8 @@
 There, kernels multiply unsigned activations ``a`` by signed weights ``w`` with ``vpmaddubsw``: the
 products of two neighbours are added in a 16-bit lane that saturates, silently. Neighbours are the
 elements 2i and 2i+1 of a row of weights in kernel order (``Layer.rows``); kernels walk through
-rows four elements at a time. Activations are anything from 0 to 255, so a pair is safe exactly if
+rows four elements at a time, the last four padded with zeros, and add everything past the pair in
+32 bits (``vpmaddwd``). Activations are anything from 0 to 255, so a pair is safe exactly if
 
     255 * (max(w0, 0) + max(w1, 0)) <= 32767   and   255 * (min(w0, 0) + min(w1, 0)) >= -32768
 
@@ -29,14 +30,31 @@ def can_saturate(rows: NDArray[np.generic]) -> bool:
     Args:
         rows: int8 weights [outputs, K] in kernel order; an odd K is padded with a zero.
     """
+    return bool(risky_pairs(rows).any())
+
+
+def risky_pairs(
+    rows: NDArray[np.generic], largest: NDArray[np.uint8] | None = None
+) -> NDArray[np.bool_]:
+    """Return which pairs of weights some activations push out of int16, [outputs, ceil(K / 2)].
+
+    Args:
+        rows: int8 weights [outputs, K] in kernel order; an odd K is padded with a zero.
+        largest: the largest activation that each of the K weights meets, [K]; 255 if not given.
+    """
     wide = rows.astype(np.int32)
-    padded = np.pad(wide, ((0, 0), (0, wide.shape[1] % 2)))
-    pairs = padded.reshape(len(padded), -1, 2)
-    highest = ACTIVATION_MAX * np.maximum(pairs, 0).sum(axis=2)
-    lowest = ACTIVATION_MAX * np.minimum(pairs, 0).sum(axis=2)
-    return bool((highest > INT16.max).any() or (lowest < INT16.min).any())
+    limit = ACTIVATION_MAX if largest is None else largest.astype(np.int32)
+    highest = _pair_sums(limit * np.maximum(wide, 0))
+    lowest = _pair_sums(limit * np.minimum(wide, 0))
+    return (highest > INT16.max) | (lowest < INT16.min)
 
 
 def saturating_layers(model: ModelProto) -> tuple[str, ...]:
     """Return the names of the layers of a QDQ graph that could saturate, in graph order."""
     return tuple(layer.name for layer in layers_of(model) if can_saturate(layer.rows))
+
+
+def _pair_sums(products: NDArray[np.int32]) -> NDArray[np.int32]:
+    padded = np.pad(products, ((0, 0), (0, products.shape[1] % 2)))
+    sums: NDArray[np.int32] = padded[:, 0::2] + padded[:, 1::2]
+    return sums
