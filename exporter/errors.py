@@ -8,6 +8,7 @@
     - CoverageError    an operator did not become an integer kernel
   x CacheError         the cache or an artifact in it is damaged
   x OutputError        the result cannot be written where it was asked for
+  x EmulationError     an emulated CPU is not available, or a run on it failed
 
 A failed gate is a result, not an error (exit code 1). Anything else that is raised is a bug.
 
@@ -47,3 +48,7 @@ class CacheError(ExporterError):
 
 class OutputError(ExporterError):
     """A result cannot be written where it was asked for."""
+
+
+class EmulationError(ExporterError):
+    """An emulated CPU is not available here, or a run on it failed."""
