@@ -42,4 +42,4 @@ class InputContract:
     resize: Literal["stretch", "crop"] = "crop"
     """How an image of another size is brought to height x width."""
     classes: tuple[str, ...]
-    """Meaning of the outputs, in order."""
+    """Meaning of the outputs, in order; empty where the network is no classifier."""

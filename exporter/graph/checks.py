@@ -13,8 +13,9 @@ from exporter.errors import GraphError
 def check_shippable(model: ModelProto, contract: InputContract) -> None:
     """Raise GraphError, worded to follow the file's name, unless ``model`` may be shipped.
 
-    It must keep the contract (raw bytes in, float logits out, any batch size), use no operators
-    outside the ONNX standard, and hold no batch-norm: that belongs folded into a convolution.
+    It must keep the contract (raw bytes in, float logits out, any batch size or 1; float tensors of any
+    shape out where the contract has no classes), use no operators outside the ONNX standard, and
+    hold no batch-norm: that belongs folded into a convolution.
     """
     for node in model.graph.node:
         if node.domain:
@@ -34,14 +35,19 @@ def check_shippable(model: ModelProto, contract: InputContract) -> None:
             [None, contract.height, contract.width, contract.channels],
         )
     ]
-    wanted_outputs = [(OUTPUT_NAME, TensorProto.FLOAT, [None, len(contract.classes)])]
+    outputs = _described(model.graph.output)
+    wanted_outputs = (
+        [(OUTPUT_NAME, TensorProto.FLOAT, [None, len(contract.classes)])]
+        if contract.classes
+        else [(name, TensorProto.FLOAT, [None, *shape[1:]]) for name, _, shape in outputs]
+    )
     for side, found, wanted in (
         ("inputs", _described(model.graph.input), wanted_inputs),
-        ("outputs", _described(model.graph.output), wanted_outputs),
+        ("outputs", outputs, wanted_outputs),
     ):
         if found != wanted:
             raise GraphError(
-                f"has the {side} {found}, but must have {wanted} (None: any number of images)."
+                f"has the {side} {found}, but must have {wanted} (None: any number of images, or 1)."
             )
 
 
@@ -51,8 +57,8 @@ def _described(infos: Iterable[ValueInfoProto]) -> list[tuple[str, int, list[int
             info.name,
             info.type.tensor_type.elem_type,
             [
-                dim.dim_value if dim.HasField("dim_value") else None
-                for dim in info.type.tensor_type.shape.dim
+                dim.dim_value if dim.HasField("dim_value") and (index or dim.dim_value != 1) else None
+                for index, dim in enumerate(info.type.tensor_type.shape.dim)
             ],
         )
         for info in infos

@@ -33,6 +33,8 @@ from exporter.graph.norm_convolution import use_convolution_for_norm
 from exporter.graph.normalization import NORMALIZED
 from exporter.graph.parity import measure_parity
 from exporter.graph.prepare import prepare
+from exporter.graph.resize import use_constant_factors
+from exporter.outputs import named_tensors
 
 VERSION = 1
 
@@ -74,8 +76,9 @@ def export_module(
     The same weights give the same bytes, in any process and folder.
 
     Args:
-        module: maps normalised pixels ``float32 [N, C, H, W]`` to logits ``[N, classes]``; it is
-            not changed.
+        module: maps normalised pixels ``float32 [N, C, H, W]`` to logits ``[N, classes]``; where
+            the contract has no classes, to float tensors in any nesting of dictionaries and lists,
+            which become the file's outputs by their names. It is not changed.
         contract: the input side of the file.
         path: where the file goes.
         digests: what the file is made from, for its metadata.
@@ -94,6 +97,7 @@ def export_module(
     use_gelu(model)
     model = prepare(model)
     use_convolution_for_norm(model)
+    use_constant_factors(model)
     name_after_layers(model)
     attach_image(model, contract)
     write_metadata(model, contract, tools=tool_versions(*TOOLS), digests=digests or {})
@@ -115,6 +119,10 @@ def _traced(module: nn.Module, contract: InputContract) -> ModelProto:
     """Return the graph as torch's exporter writes it, batch-norm folded, any batch size."""
     # Two images: torch.export would take one for a constant.
     pixels = torch.zeros(2, contract.channels, contract.height, contract.width)
+    names = [OUTPUT_NAME]
+    if not contract.classes:
+        with torch.no_grad():
+            names = list(named_tensors(module(pixels)))
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -126,7 +134,7 @@ def _traced(module: nn.Module, contract: InputContract) -> ModelProto:
                 opset_version=OPSET,
                 external_data=False,
                 input_names=[NORMALIZED],
-                output_names=[OUTPUT_NAME],
+                output_names=names,
                 dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
             )
     except Exception as error:  # exporter, tracer and decompositions each raise their own

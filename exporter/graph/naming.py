@@ -22,7 +22,7 @@ def name_after_layers(model: ModelProto) -> None:
     graph = model.graph
     tensors = {info.name: info.name for info in (*graph.input, *graph.output)}
     initializers = {tensor.name for tensor in graph.initializer}
-    taken = set(_RESERVED)
+    taken = {*_RESERVED, *tensors}
     ranks: dict[str, int] = {}
     for node in graph.node:
         node.name = _free(_layer_of(node, initializers) or _ranked(node.op_type, ranks), taken)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
+from exporter.contract import INPUT_NAME, InputContract
 from exporter.errors import GraphError
+from exporter.outputs import largest_difference, named_tensors
 from exporter.training.augmentation import normalise
 
 PROBE_IMAGES = 8
@@ -18,6 +19,8 @@ PROBE_SEED = 0
 
 def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> float:
     """Return the largest difference of a logit, relative to the largest |logit| of torch.
+
+    Where the network returns several tensors, each is compared with its own largest value.
 
     The probe is a batch of random pixels, and its first image alone: a file in which images of a
     batch influence each other, or that fits one batch size, does not pass.
@@ -37,18 +40,18 @@ def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> fl
     pixels = generator.integers(0, 256, shape, dtype=np.uint8)
     with torch.inference_mode():
         normalized = normalise(torch.from_numpy(pixels), contract).contiguous()
-        expected = module(normalized).numpy()
+        expected = named_tensors(module(normalized))
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # the probe is small, and sums keep their order
     options.log_severity_level = 4  # failures are raised
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         batch, single = (
-            session.run([OUTPUT_NAME], {INPUT_NAME: images})[0] for images in (pixels, pixels[:1])
+            [torch.from_numpy(found) for found in session.run(None, {INPUT_NAME: images})]
+            for images in (pixels, pixels[:1])
         )
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         detail = " ".join(str(error).split())
         raise GraphError(f"ONNX Runtime cannot run the exported file: {detail}") from error
-    difference = max(abs(batch - expected).max(), abs(single - expected[:1]).max())
-    largest = abs(expected).max()
-    return float(difference / largest) if largest > 0 else float(difference)
+    whole = list(expected.values())
+    return largest_difference(batch + single, whole + [tensor[:1] for tensor in whole])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import GraphError
+from exporter.outputs import largest_difference
 from exporter.pruning.group import Group
 from exporter.pruning.masks import fold, mask_channels, mask_weights
 from exporter.pruning.shrink import shrink_groups
@@ -70,9 +71,8 @@ def _checked(
     folded = module(probe)
     shrink()
     small = module(probe)
-    scale = float(masked.abs().max().clamp(min=1e-12))
-    folded_error = float((folded - masked).abs().max()) / scale
-    shrunk_error = float((small - folded).abs().max()) / scale
+    folded_error = largest_difference(folded, masked)
+    shrunk_error = largest_difference(small, folded)
     if folded_error > 0 or not shrunk_error <= TOLERANCE:
         raise GraphError(
             f"The pruned network differs from the masked one: by {folded_error:.1e} after folding "

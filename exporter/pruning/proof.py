@@ -8,13 +8,14 @@ together; only where that fails they are halved until the wrong ones are alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from exporter.contract import InputContract
+from exporter.outputs import largest_difference, named_tensors
 from exporter.pruning.dependencies import OUTPUT
 from exporter.pruning.group import Group
 from exporter.pruning.masks import zero_channels
@@ -35,8 +36,7 @@ def disproved(
     ``module`` is left as it was; its own weights do not count.
     """
     generator = torch.Generator().manual_seed(SEED)
-    shape = (IMAGES, contract.channels, contract.height, contract.width)
-    pixels = torch.randn(shape, generator=generator)
+    pixels = random_pixels(contract, generator)
     kept = {
         group.name: torch.randperm(group.width, generator=generator)[
             : (group.width + 1) // 2
@@ -60,6 +60,12 @@ def disproved(
     while found := failing([group for group in groups if group.name not in reasons]):
         reasons |= found
     return reasons
+
+
+def random_pixels(contract: InputContract, generator: torch.Generator | None = None) -> Tensor:
+    """Return ``float [2, C, H, W]`` as different as can be; the same ones without a generator."""
+    shape = (IMAGES, contract.channels, contract.height, contract.width)
+    return torch.randn(shape, generator=generator or torch.Generator().manual_seed(SEED))
 
 
 @torch.no_grad()
@@ -90,29 +96,21 @@ def _difference(
     """Silence channels of ``module``, then remove them; return how the two differ, or ""."""
     try:
         zero_channels(module, groups, kept)
-        masked = _tensors(module(pixels))
+        masked = module(pixels)
         shrink_groups(module, groups, kept)
-        small = _tensors(module(pixels))
+        small = module(pixels)
     except Exception as error:  # it is somebody's code, in shapes it was not written for
         return f"the network does not run without them: {_line(error)}"
-    if [tensor.shape for tensor in small] != [tensor.shape for tensor in masked]:
+    if _shapes(small) != _shapes(masked):
         return OUTPUT
-    for before, after in zip(masked, small, strict=True):
-        stray = float((after - before).abs().max() / before.abs().max().clamp(min=1e-12))
-        if not stray <= TOLERANCE:
-            return f"without them the outputs differ by {stray:.1g} from those with zeros"
+    stray = largest_difference(small, masked)
+    if not stray <= TOLERANCE:
+        return f"without them the outputs differ by {stray:.1g} from those with zeros"
     return ""
 
 
-def _tensors(output: object) -> list[Tensor]:
-    """Return all tensors in what a network returns."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, Iterable) and not isinstance(output, str):
-        return [tensor for part in output for tensor in _tensors(part)]
-    return []
+def _shapes(output: object) -> list[torch.Size]:
+    return [tensor.shape for tensor in named_tensors(output).values()]
 
 
 def _line(error: Exception) -> str:
