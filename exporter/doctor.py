@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from exporter.errors import EmulationError
+
 DISTRIBUTION = "edge-exporter"
 MODULES = {
     "numpy": "numpy",
@@ -71,6 +73,7 @@ def diagnose(cache: Path, data_root: Path) -> Diagnosis:
         *_rivals(),
         *_hardware(),
         _cifar10(data_root),
+        _emulation(),
         _space("cache", cache),
     )
     return Diagnosis(healthy=all(check.status != "missing" for check in checks), checks=checks)
@@ -197,6 +200,30 @@ def _cifar10(root: Path) -> Check:
         status="note",
         found=f"not in {folder}; only --data cifar10 needs it",
         remedy="exporter build --data cifar10 --download (170 MB)",
+    )
+
+
+def _emulation() -> Check:
+    """Check which instruction sets ``--isa`` can emulate; a build needs none of them."""
+    from exporter.emulation.emulator import SETUP, find_emulator
+    from exporter.emulation.instruction_sets import INSTRUCTION_SETS
+
+    name = "emulated sets"
+    found, refusals = [], {}
+    for isa in (entry.name for entry in INSTRUCTION_SETS.values() if entry.cpu):
+        try:
+            found.append(f"{isa} (QEMU {find_emulator(isa).qemu})")
+        except (EmulationError, PackageNotFoundError) as error:  # the latter is told above
+            refusals[isa] = str(error)
+    if not refusals:
+        return Check(name=name, status="ok", found=", ".join(found))
+    lacking = f"not {', '.join(refusals)}; only --isa needs them"
+    fetchable = any(refusal.endswith(SETUP) for refusal in refusals.values())
+    return Check(
+        name=name,
+        status="note",
+        found="; ".join([*([", ".join(found)] if found else []), lacking]),
+        remedy="exporter setup-emulation" if fetchable else next(iter(refusals.values())),
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from exporter import __version__
 from exporter.cli.build import build
 from exporter.cli.doctor import doctor
+from exporter.cli.emulation import setup_emulation
 from exporter.cli.inspection import inspect
 from exporter.cli.sensitivity import sensitivity
 from exporter.cli.shell import shell_init
@@ -76,4 +77,5 @@ for name, table in (
 ):
     app.command(name, rich_help_panel=CHOICES)(table)
 app.command("doctor", rich_help_panel=MACHINE)(doctor)
+app.command("setup-emulation", rich_help_panel=MACHINE)(setup_emulation)
 app.command("shell-init", rich_help_panel=MACHINE)(shell_init)

@@ -13,9 +13,12 @@ import sys
 
 import numpy as np
 import onnxruntime as ort
-from numpy._core._multiarray_umath import __cpu_features__ as cpu_features
+from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]  # has no stub
+    __cpu_features__ as cpu_features,
+)
 
 BATCH = 8
+"""Where the model leaves it open."""
 ERRORS_ONLY = 3
 STDOUT = 1
 
@@ -28,12 +31,13 @@ def main(has: str, lacks: str, model: str, images: str, start: str, stop: str, o
     options.intra_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    image = session.get_inputs()[0]
+    size = image.shape[0] if isinstance(image.shape[0], int) else BATCH
     pixels = np.load(images, mmap_mode="r")[int(start) : int(stop)]
     logits = []
-    for first in range(0, len(pixels), BATCH):
-        batch = np.ascontiguousarray(pixels[first : first + BATCH])
-        logits.append(session.run(None, {name: batch})[0])
+    for first in range(0, len(pixels), size):
+        batch = np.ascontiguousarray(pixels[first : first + size])
+        logits.append(session.run(None, {image.name: batch})[0])
         os.write(STDOUT, b"." * len(batch))  # fails once nobody listens, which ends this process
     np.save(out, np.concatenate(logits))
 
