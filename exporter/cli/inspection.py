@@ -11,22 +11,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporter.artifacts import Cache
 from exporter.cli.answer import Answer, shown, to_json
 from exporter.cli.command import command
 
 if TYPE_CHECKING:
     from exporter.contract import InputContract
     from exporter.graph.inspect import Inspection, Tensor
+    from exporter.quantization.audit import LayerAudit, SaturationAudit
 
 
 @command()
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Float or int8 model.")],
+    cache: Cache,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="digits, cifar10 or a folder of images, to measure saturation on its calibration "
+            "images. \\[default: none, saturation is proven from the weights alone]",
+            show_default=False,
+        ),
+    ] = "",
 ) -> Answer:
-    """Show operators, int8 coverage as executed, sizes, metadata and the input contract."""
-    from exporter.graph.inspect import inspect_file
+    """Show operators, int8 coverage as executed, saturation, sizes and the input contract."""
+    from exporter.quantization.inspect_on_images import inspect_on_images
 
-    seen = inspect_file(model)
+    seen = inspect_on_images(model, data, cache)
     return Answer(json=to_json(seen), draw=lambda console: draw(seen, console))
 
 
@@ -52,6 +64,8 @@ def _facts(seen: Inspection) -> Iterator[tuple[str, str]]:
     yield "executed in float", _counts(seen.floating)
     for operator in seen.float_operators:
         yield "  not an integer kernel", f"{operator.operator} {operator.name}: {operator.reason}"
+    if seen.quantized:
+        yield from _saturation(seen.saturation)
     if seen.contract is None:
         yield "input contract", "none; this program did not make the file"
     else:
@@ -61,6 +75,30 @@ def _facts(seen: Inspection) -> Iterator[tuple[str, str]]:
         yield "classes", f"{len(contract.classes)}: {', '.join(contract.classes)}"
     for key, value in seen.metadata.items():
         yield f"metadata {key}", value
+
+
+def _saturation(audit: SaturationAudit) -> Iterator[tuple[str, str]]:
+    label = "saturation without VNNI"
+    risky = [layer for layer in audit.layers if not layer.safe]
+    if not audit.layers:
+        yield label, "not audited; that takes layers in QDQ form"
+    elif not risky:
+        yield label, f"impossible, proven for all {len(audit.layers)} integer layers"
+    else:
+        where = f"measured on {audit.images} images" if audit.images else "measured with --data"
+        yield label, f"possible in {len(risky)} of {len(audit.layers)} integer layers; {where}"
+    for layer in risky:
+        yield "  may saturate", f"{layer.operator} {layer.name}: {_shares(layer)}"
+
+
+def _shares(layer: LayerAudit) -> str:
+    text = f"{layer.weight_bits}-bit weights, {100 * layer.risky_share:.2g} % of their pairs risky"
+    if layer.clipped_share is None or layer.largest_error is None:
+        return text
+    return (
+        f"{text}, {100 * layer.clipped_share:.2g} % of the sums clipped, largest error "
+        f"{100 * layer.largest_error:.2g} % of the largest output"
+    )
 
 
 def _normalization(contract: InputContract) -> str:

@@ -17,6 +17,7 @@ from exporter.graph.limits import read_model
 from exporter.graph.metadata import read_contract, read_metadata
 from exporter.graph.reasons import reason_for_float
 from exporter.graph.wiring import Wiring
+from exporter.quantization.audit import SaturationAudit, audit_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,8 @@ class Inspection:
     """Operators executed in float, conversions included."""
     float_operators: tuple[FloatOperator, ...]
     """Those of them that compute, where the file is quantized."""
+    saturation: SaturationAudit
+    """Its integer layers, in QDQ form; others are not listed."""
     contract: InputContract | None
     """None if this tool did not make the file."""
     metadata: Mapping[str, str]
@@ -108,6 +111,7 @@ def inspect_file(path: Path) -> Inspection:
             for entry in executed
             if quantized and not entry.integer and entry.operator not in CONVERSIONS
         ),
+        saturation=SaturationAudit(layers=audit_weights(model), images=0),
         contract=_contract(model),
         metadata=read_metadata(model),
     )

@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
@@ -29,6 +29,9 @@ from exporter.quantization.integer_layers import IntegerLayer, integer_layers
 from exporter.quantization.saturated_sums import emulate
 from exporter.quantization.saturation import risky_pairs
 from exporter.targets import Target
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 VERSION = 1
 
@@ -169,8 +172,10 @@ def _measure(model: ModelProto, tallies: Sequence[_Tally], images: NDArray[np.ui
             advance(len(batch), "")
 
 
-def _session(model: ModelProto, names: Sequence[str]) -> ort.InferenceSession:
+def _session(model: ModelProto, names: Sequence[str]) -> InferenceSession:
     """Return a session that computes in float between the 8-bit tensors, and returns ``names``."""
+    import onnxruntime as ort  # the proof needs none, and `inspect` wants to be quick
+
     shown = ModelProto.FromString(model.SerializeToString())
     shown.graph.output.extend(ValueInfoProto(name=name) for name in names)
     options = ort.SessionOptions()

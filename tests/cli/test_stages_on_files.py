@@ -121,10 +121,31 @@ def test_inspect_shows_int8_and_float(run: Run, folder: Path) -> None:
     assert document["quantized"] is True
     assert document["floating"] == {}
     assert document["contract"]["classes"] == [str(digit) for digit in range(10)]
+    assert all(layer["safe"] for layer in document["saturation"]["layers"])
     shown = CliRunner().invoke(app, ["inspect", f"{folder}/dense.onnx"])
     assert shown.exit_code == 0
     assert "uint8 [N, 32, 32, 3]" in shown.stdout
     assert "32x32 RGB" in shown.stdout
+
+
+@pytest.mark.usefixtures("documents")
+def test_inspect_measures_saturation_on_images(run: Run, folder: Path) -> None:
+    full = ["--target", "cpu-int8-vnni", "--ranges", "@ranges.json", "--out", "@full.onnx"]
+    assert run("quantize", "@small.onnx", *full).exit_code == 0
+    static = json.loads(run("inspect", "@full.onnx", "--json").stdout)["saturation"]
+    measured = run("inspect", "@full.onnx", "--data", "digits", "--json")
+
+    found = json.loads(measured.stdout)["saturation"]
+
+    assert (static["images"], found["images"]) == (0, 64)
+    risky = [layer["name"] for layer in static["layers"] if not layer["safe"]]
+    assert risky
+    for before, after in zip(static["layers"], found["layers"], strict=True):
+        assert (before["clipped_share"] is None) == (before["name"] in risky)
+        assert 0 <= after["clipped_share"] < after["risky_share"] or after["safe"]
+    shown = run("inspect", "@full.onnx", "--data", "digits").stdout
+    assert f"possible in {len(risky)} of" in shown
+    assert all(name in shown for name in risky)
 
 
 @pytest.mark.usefixtures("documents")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -80,3 +81,27 @@ def test_a_broken_file_is_one_line(path: Path) -> None:
 
     with pytest.raises(GraphError, match="not an ONNX file"):
         inspect_file(path)
+
+
+def test_layers_that_can_saturate_are_listed(path: Path) -> None:
+    text = """g (uint8[N,4] p) => (float[N,2] y) {
+        x = DequantizeLinear(p, s, z)
+        w = DequantizeLinear(wq, s, wz)
+        y = Gemm<transB=1>(x, w)
+    }"""
+    weights = {
+        "wq": np.array([[127, 127, 0, 0], [1, 2, 3, 4]], np.int8),
+        "wz": np.array(0, np.int8),
+    }
+    save_model(graph(text, SCALES | weights), path)
+
+    saturation = inspect_file(path).saturation
+
+    (layer,) = saturation.layers
+    assert (layer.name, layer.safe, layer.risky_share, layer.clipped_share) == (
+        "n2",
+        False,
+        1 / 4,
+        None,
+    )
+    assert saturation.images == 0
