@@ -159,6 +159,40 @@ class PruningReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LayerSaturation:
+    """Whether the sums of an integer layer overflow 16 bits on an x86 CPU without VNNI."""
+
+    __pydantic_config__ = DESCRIBED
+
+    name: str
+    """Its name in the file."""
+    operator: str
+    """Conv, Gemm or MatMul."""
+    weight_bits: int
+    """Bits that its weights take up: 7 or 8."""
+    safe: bool
+    """Whether it is proven that no image can make it overflow."""
+    risky_share: float
+    """Share of its pairs of weights that some activations would push out of 16 bits, 0 to 1."""
+    clipped_share: float | NotMeasured
+    """Share of its pairs of products that were clipped on calibration images, 0 to 1."""
+    largest_error: float | NotMeasured
+    """Largest change of one of its outputs by clipping, as a share of its largest |output|."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SaturationReport:
+    """Saturation on x86 CPUs without VNNI: proven from the weights, measured where that fails."""
+
+    __pydantic_config__ = DESCRIBED
+
+    images: int
+    """Calibration images that were measured on; 0 where nothing was, or nothing had to be."""
+    layers: tuple[LayerSaturation, ...]
+    """The integer layers, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizationReport:
     """How the int8 model was made, and what ONNX Runtime really executes."""
 
@@ -176,3 +210,5 @@ class QuantizationReport:
     """Why an operator stays float, by operator; conversions between integer and float have none."""
     seven_bit_layers: tuple[str, ...]
     """Layers whose weights were limited to 7 bits because 8 could saturate on older CPUs."""
+    saturation: SaturationReport | None = None
+    """Which layers saturate on x86 CPUs without VNNI."""
