@@ -139,13 +139,10 @@ class _Tally:
         found = emulate(self.layer, activations)
         self.clipped += found.clipped
         self.pairs += found.pairs
-        channels = -1 if self.layer.window is None else 1
-        exact, saturated = (
-            np.moveaxis(sums, channels, -1) * (self.layer.scale * self.layer.row_scales)
-            for sums in (found.exact, found.saturated)
-        )
-        self.error = max(self.error, float(np.abs(exact - saturated).max()))
-        self.output = max(self.output, float(np.abs(exact).max()))
+        steps = self.layer.scale * self.layer.row_scales
+        lost = found.exact - found.saturated
+        self.error = max(self.error, float((np.abs(lost) * steps).max()))
+        self.output = max(self.output, float((np.abs(found.exact) * steps).max()))
 
     def added_to(self, audit: LayerAudit) -> LayerAudit:
         return dataclasses.replace(

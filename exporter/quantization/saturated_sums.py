@@ -14,14 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from exporter.quantization.integer_layers import IntegerLayer, Window, as_bytes
+from exporter.quantization.columns import blocks, output_shape
+from exporter.quantization.integer_layers import IntegerLayer
 from exporter.quantization.saturation import INT16, risky_pairs
-
-BLOCK = 1 << 22
-"""Bytes of activations that are multiplied at a time: memory must not grow with the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,8 +26,8 @@ class Emulated:
     """The integer sums of one layer, before they are rounded to eight bits."""
 
     exact: NDArray[np.int32]
-    """``sum((a - zero_point) * w) + bias`` as CPUs with VNNI and ARM add it: [N, outputs, ...] of a
-    convolution, [..., outputs] of a matrix product."""
+    """``sum((a - zero_point) * w) + bias`` as CPUs with VNNI and ARM add it: [N, ..., outputs] of a
+    convolution, [1, rows, outputs] of a matrix product."""
     saturated: NDArray[np.int32]
     """The same as CPUs without VNNI add it."""
     clipped: int
@@ -41,61 +38,20 @@ class Emulated:
 
 def emulate(layer: IntegerLayer, activations: NDArray[np.generic]) -> Emulated:
     """Return what ``layer`` makes of the 8-bit ``activations`` [N, channels, ...] or [..., K]."""
-    values = as_bytes(activations)
-    outputs, width = layer.rows.shape
-    positions: tuple[int, ...]
-    if layer.window is None:
-        windows = values.reshape(1, -1, width)
-        positions = windows.shape[:2]
-    else:
-        windows = _windows(layer.window, layer.zero_point, values)
-        positions = windows.shape[: values.ndim - 1]
-    exact = np.empty((*positions, outputs), np.int32)
+    exact = np.empty(output_shape(layer, activations), np.int32)
     saturated = np.empty_like(exact)
     clipped = 0
-    step = max(1, BLOCK // windows[0, 0].size)
-    for image in range(positions[0]):
-        for start in range(0, positions[1], step):
-            part = image, slice(start, start + step)
-            columns = windows[part].reshape(-1, layer.taps, layer.groups, width // layer.taps)
-            sums, lost, count = _sums(layer, columns)
-            exact[part] = sums.reshape(exact[part].shape)
-            saturated[part] = (sums - lost).reshape(exact[part].shape)
-            clipped += count
-    if layer.window is None:
-        exact, saturated = (
-            part.reshape(*values.shape[:-1], outputs) for part in (exact, saturated)
-        )
-    else:
-        exact, saturated = (np.moveaxis(part, -1, 1) for part in (exact, saturated))
+    for place, columns in blocks(layer, activations):
+        sums, lost, count = _sums(layer, columns)
+        exact[place] = sums.reshape(exact[place].shape)
+        saturated[place] = (sums - lost).reshape(exact[place].shape)
+        clipped += count
     return Emulated(
         exact=exact,
         saturated=saturated,
         clipped=clipped,
-        pairs=exact.size * -(-width // 2),
+        pairs=exact.size * -(-layer.rows.shape[1] // 2),
     )
-
-
-def _windows(window: Window, zero_point: int, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a view of ``values`` [N, channels, *sizes]: [N, *positions, *kernel, channels].
-
-    Positions outside the image hold ``zero_point``.
-    """
-    rank = len(window.kernel)
-    padded = np.pad(
-        np.moveaxis(values, 1, -1),
-        ((0, 0), *window.padding(values.shape[2:]), (0, 0)),
-        constant_values=zero_point,
-    )
-    extents = tuple(
-        dilation * (size - 1) + 1
-        for dilation, size in zip(window.dilations, window.kernel, strict=True)
-    )
-    view = sliding_window_view(padded, extents, axis=tuple(range(1, rank + 1)))
-    steps = (slice(None, None, stride) for stride in window.strides)
-    holes = (slice(None, None, dilation) for dilation in window.dilations)
-    view = view[(slice(None), *steps, slice(None), *holes)]  # [N, *positions, channels, *kernel]
-    return np.moveaxis(view, rank + 1, -1)
 
 
 def _sums(

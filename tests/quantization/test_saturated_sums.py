@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from exporter.quantization import saturated_sums
+from exporter.quantization import columns
+from exporter.quantization.columns import channels_last
 from exporter.quantization.integer_layers import IntegerLayer, integer_layers
 from exporter.quantization.saturated_sums import emulate
 from exporter.verification.machine import describe_machine
@@ -49,8 +50,8 @@ def assert_equal(
     """Check every output; ``taken`` holds its sums before zero point and bias."""
     found = emulate(layer, values)
     assert found.exact.size == len(taken)
-    for place, (exact, saturated, _) in taken.items():
-        output = place[1]
+    for (image, output, *position), (exact, saturated, _) in taken.items():
+        place = (image, *position, output) if position else (0, image, output)
         shift = int(layer.bias[output]) - INPUT_ZERO * int(layer.rows[output].sum(dtype=int))
         assert found.exact[place] == exact + shift
         assert found.saturated[place] == saturated + shift
@@ -77,7 +78,7 @@ def test_a_convolution(
     pads: tuple[int, int, int, int] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(saturated_sums, "BLOCK", 400)  # a few positions at a time
+    monkeypatch.setattr(columns, "BLOCK", 400)  # a few positions at a time
     place = f"pads=[{','.join(map(str, pads))}]" if pads else 'auto_pad="SAME_UPPER"'
     weights = rails(6, channels // groups, 3, 3)
     values = pixels(2, channels, 5, 6)
@@ -155,10 +156,10 @@ def test_this_cpu_gives_the_same_bytes(
     )
     sums = found.saturated if narrow else found.exact
     factors = np.float32(INPUT_SCALE) * layer.row_scales / np.float32(OUTPUT_SCALE)
-    shown = sums.astype(np.float32) * factors.reshape(1, -1, *[1] * (sums.ndim - 2))
-    bytes_ = np.clip(np.rint(shown) + OUTPUT_ZERO, 0, 255).astype(np.uint8)
-    np.testing.assert_array_equal(session.run(None, {"p": values})[0], bytes_)
-    assert len(np.unique(bytes_)) > 30
+    shown = np.clip(np.rint(sums.astype(np.float32) * factors) + OUTPUT_ZERO, 0, 255)
+    computed = session.run(None, {"p": values})[0]
+    np.testing.assert_array_equal(channels_last(layer, computed), shown)
+    assert len(np.unique(shown)) > 30
 
 
 def test_signed_activations_are_moved_by_128() -> None:
