@@ -1,0 +1,1 @@
+"""Quantization-aware fine-tuning: weights learn to be rounded before they are."""
