@@ -1,0 +1,1 @@
+"""A trained network that comes as somebody else's float ONNX file."""
