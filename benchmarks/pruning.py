@@ -69,9 +69,9 @@ def measure(config: BuildConfig, criterion: str, share: float, cache: Cache) -> 
         macs=small.macs,
         dense_top1=report.models.dense.top1,
         float_top1=small.top1,
-        int8_top1=report.models.int8.top1,
-        int8_bytes=report.models.int8.bytes,
-        int8_ms=report.models.int8.p50_ms,
+        int8_top1=report.shipped_model.top1,
+        int8_bytes=report.shipped_model.bytes,
+        int8_ms=report.shipped_model.p50_ms,
         speedup=report.speedup,
     )
 

@@ -135,7 +135,7 @@ def check(options: argparse.Namespace, report: dict[str, Any], say: Callable[[st
 
     report["machine"] = machine()
     pinned = pin(options.threads)
-    network = open_model(folder / "model.onnx", manifest, options.threads)
+    network = open_model(folder / model_file(manifest), manifest, options.threads)
     golden = report["golden"] = compare_golden(network, folder, manifest)
     text = (
         "{agree} of {images} classes agree, largest difference {difference}, tolerance {tolerance}"
@@ -206,6 +206,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def model_file(manifest: dict[str, Any]) -> str:
+    """Return the name of the file that onnxruntime loads; older bundles have but one."""
+    return str(manifest.get("file", "model.onnx"))
+
+
 def _is_sound(manifest: dict[str, Any]) -> bool:
     contract, files = manifest["input"], manifest["files"]
     texts = [manifest["model"], manifest["target"], manifest["tools"]["onnxruntime"]]
@@ -220,7 +225,7 @@ def _is_sound(manifest: dict[str, Any]) -> bool:
         and contract["resize"] in ("crop", "stretch")
         and float(manifest["golden"]["tolerance"]) >= 0
         and all(Path(name).name == name for name in files)  # nothing outside the folder
-        and {"model.onnx", "golden.npz"} <= set(files)
+        and {model_file(manifest), "golden.npz"} <= set(files)
     )
 
 

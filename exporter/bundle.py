@@ -1,10 +1,12 @@
 """What is shipped: the model, and all that is needed to check and to use it somewhere else.
 
     <out>/<model>-<target>/
-        model.onnx      the very file that was verified
+        model.onnx      the very file that was verified; model.ort where the target wants that,
+                        with the model.onnx it was made of and the operators it needs
         manifest.json   sha256 and size of every other file, input contract, classes, tool versions
         golden.npz      validation images and the logits this file gives here
         run.py          checks all that on the device, times the model, classifies images
+        index.html      the same in a browser, for targets that run in one
         labels.txt  recipe.toml  report.json  report.md  README.txt
 
 The same inputs give the same bytes. The folder appears under its name as a whole or not at all:
@@ -28,17 +30,25 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exporter.artifacts import LIBRARIES, Artifact
+from exporter.artifacts import LIBRARIES
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.data.splits import Split
 from exporter.errors import OutputError
 from exporter.targets import Target
 
+if TYPE_CHECKING:
+    from exporter.ship import Shipped
+
 FORMAT_VERSION = 1
 """Of the manifest; ``deploy/run.py`` reads this version and no other."""
 MANIFEST = "manifest.json"
 REPORT = "report.json"
+_PAGE_HELP = (
+    "In a browser: npm install onnxruntime-web in the folder above this one, serve that folder",
+    "(python -m http.server) and open this one's index.html there.",
+)
 
 
 def bundle_path(out: Path, name: str, target: Target) -> Path:
@@ -51,7 +61,7 @@ def bundle(
     *,
     name: str,
     target: Target,
-    model: Artifact,
+    shipped: Shipped,
     contract: InputContract,
     validation: Split,
     recipe: str,
@@ -61,17 +71,20 @@ def bundle(
     """Write a bundle, in place of an older one, and return its folder.
 
     Raises:
-        CacheError: the model's file has changed since it was made.
+        CacheError: a file of the model has changed since it was made.
         GraphError: the model does not run.
         OutputError: the folder cannot be written, or something that is no bundle has its name.
     """
     from exporter.golden import choose_golden, golden_file
 
-    golden = choose_golden(model, validation)
+    golden = choose_golden(shipped.file, validation)
+    deployed = package_files("deploy")
+    page = ("index.html", "classify.mjs") if target.web_page else ()
     files = {
-        "model.onnx": model.checked().read_bytes(),
+        **{name: file.checked().read_bytes() for name, file in shipped.files.items()},
+        **{name: deployed.joinpath("web", name).read_bytes() for name in page},
         "golden.npz": golden_file(golden),
-        "run.py": package_files("deploy").joinpath("run.py").read_bytes(),
+        "run.py": deployed.joinpath("run.py").read_bytes(),
         "labels.txt": _lines(*(" ".join(label.splitlines()) for label in contract.classes)),
         "recipe.toml": recipe.encode(),
         REPORT: report_json.encode(),
@@ -81,11 +94,13 @@ def bundle(
             f"tells {len(contract.classes)} classes apart.",
             "Check and time it here: python run.py   (Python 3.9+; pip install numpy onnxruntime)",
             "Classify images: python run.py --no-latency photo.png   (python run.py --help)",
+            *(_PAGE_HELP if target.web_page else ()),
         ),
     }
     manifest = {
         "format_version": FORMAT_VERSION,
         "model": name,
+        "file": target.file_name,
         "target": target.name,
         "isas": target.isas,
         "input": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from exporter.emulation.instruction_sets import INSTRUCTION_SETS, NATIVE, parse_isas
 from exporter.errors import ConfigError
 from exporter.option import flag_of, option
 
@@ -343,8 +344,8 @@ class VerifyConfig:
         low=-100.0,
         high=100.0,
     )
-    min_speedup: float = option(
-        1.2,
+    min_speedup: float | None = option(
+        None,
         "Smallest accepted speed-up over the dense float model",
         unit="times",
         low=0.0,
@@ -355,6 +356,18 @@ class VerifyConfig:
     timing_seconds: float = option(
         5.0, "Time spent on measuring latency", unit="seconds", low=0.1, high=3600.0
     )
+    isa: str = option(
+        NATIVE,
+        "Instruction sets to check, comma-separated: native is this CPU's; others are emulated, "
+        f"numerics only: {', '.join(INSTRUCTION_SETS)} (see `exporter doctor`)",
+    )
+    isa_images: int = option(
+        1000, "Test images to run on each emulated CPU", unit="images", low=1, high=1e9
+    )
+
+    def check_rules(self) -> None:
+        """Raise ConfigError where ``isa`` names what there is not."""
+        parse_isas(self.isa)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

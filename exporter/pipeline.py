@@ -8,8 +8,9 @@ from pathlib import Path
 from exporter.artifacts import Cache, StageRun
 from exporter.bundle import bundle, bundle_path, check_writable, write_failure
 from exporter.config import BuildConfig
+from exporter.contract import InputContract
 from exporter.data.load import load_splits
-from exporter.data.splits import Split
+from exporter.data.splits import Split, Splits
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
 from exporter.models.foreign import short_name
@@ -17,6 +18,7 @@ from exporter.option import check_limits
 from exporter.pruning.criteria import find_criterion
 from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network
+from exporter.quantization.audit import audit_saturation, saturates_somewhere
 from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel
@@ -26,8 +28,11 @@ from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport
 from exporter.report.provenance import QuantizationReport, StageReport
 from exporter.report.pruning import pruning_report
-from exporter.targets import Target, find_target
+from exporter.report.saturation import saturation_report
+from exporter.ship import Shipped, shipped_for
+from exporter.targets import Target, check_plannable, find_target
 from exporter.training.dense import check_dense, dense_network, normalized_data
+from exporter.verification.instruction_sets import find_emulators
 from exporter.verification.verify import Candidate, verify
 
 
@@ -46,34 +51,31 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
     pruned = small_network(cache, config.prune, target, trained, data, teacher)
     dense = cache.run(export_onnx, trained.checkpoint)
     small = cache.run(export_onnx, pruned.checkpoint)
-    ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
-    int8 = choose_ranges(cache, target, small, ranges, data.validation)
+    int8, quantization = None, None
+    if target.scheme == "int8":
+        int8, quantization = _quantized(config, cache, target, small, data)
+    shipped = shipped_for(cache, target, int8 or small)
     report = verify(
         config.verify,
         cache,
-        target.name,
+        target,
         dense=_candidate(dense),
         small=_candidate(small) if pruned.rounds else None,
-        int8=_candidate(int8),
+        int8=int8
+        and dataclasses.replace(_candidate(int8), file=shipped.file, source=shipped.source),
         data=data.test,
         classes=data.contract.classes,
         budget=config.prune,
     )
     return _bundled(
         config,
+        small.contract,
         data.validation,
-        int8,
+        shipped,
         dataclasses.replace(
             report,
             pruning=pruning_report(pruned, dense, small) if pruned.rounds else None,
-            quantization=QuantizationReport(
-                method=int8.method,
-                images=ranges.images,
-                integer=int8.coverage.integer,
-                floating=int8.coverage.floating,
-                reasons=int8.coverage.reasons,
-                seven_bit_layers=int8.seven_bit_layers,
-            ),
+            quantization=quantization,
             stages=tuple(_stage_report(run) for run in cache.runs),
             recipe=recipe_tables(config),
         ),
@@ -86,8 +88,30 @@ def _checked(config: BuildConfig) -> Target:
     check_dense(config.train)
     find_criterion(config.prune.criterion, config.prune.unit)
     methods_of(config.calibrate)
+    target = find_target(config.target)
+    check_plannable(target, config.prune.budget and config.prune.budget[0])
+    find_emulators(config.verify)
     check_writable(Path(config.out))
-    return find_target(config.target)
+    return target
+
+
+def _quantized(
+    config: BuildConfig, cache: Cache, target: Target, small: OnnxModel, data: Splits
+) -> tuple[QuantizedModel, QuantizationReport]:
+    """Return the int8 model of ``small``, and how it was made."""
+    ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
+    int8 = choose_ranges(cache, target, small, ranges, data.validation)
+    calibration = data.calibration if saturates_somewhere(target) else None
+    audit = cache.run(audit_saturation, int8.file, calibration)
+    return int8, QuantizationReport(
+        method=int8.method,
+        images=ranges.images,
+        integer=int8.coverage.integer,
+        floating=int8.coverage.floating,
+        reasons=int8.coverage.reasons,
+        seven_bit_layers=int8.seven_bit_layers,
+        saturation=saturation_report(audit),
+    )
 
 
 def _candidate(model: OnnxModel | QuantizedModel) -> Candidate:
@@ -99,7 +123,11 @@ def _stage_report(run: StageRun) -> StageReport:
 
 
 def _bundled(
-    config: BuildConfig, validation: Split, int8: QuantizedModel, report: BuildReport
+    config: BuildConfig,
+    contract: InputContract,
+    validation: Split,
+    shipped: Shipped,
+    report: BuildReport,
 ) -> BuildReport:
     """Write the bundle, or only the reports where a gate failed; return the report with its path.
 
@@ -110,18 +138,18 @@ def _bundled(
     name = short_name(config.train.model)
     if report.passed:
         final = bundle_path(out, name, target)
-        shipped = dataclasses.replace(report.models.int8, path=str(final / "model.onnx"))
+        moved = dataclasses.replace(report.shipped_model, path=str(final / target.file_name))
         report = dataclasses.replace(
             report,
             bundle=str(final),
-            models=dataclasses.replace(report.models, int8=shipped),
+            models=dataclasses.replace(report.models, **{report.shipped: moved}),
         )
         bundle(
             out,
             name=name,
             target=target,
-            model=int8.file,
-            contract=int8.contract,
+            shipped=shipped,
+            contract=contract,
             validation=validation,
             recipe=recipe_text(config),
             report_json=dumps(report),

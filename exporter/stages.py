@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from exporter.artifacts import RESULT, Artifact, Cache
 from exporter.config import CalibrationConfig, DataConfig, PruneConfig, TrainConfig, VerifyConfig
 from exporter.data.load import load_splits
-from exporter.errors import DataError, OutputError
+from exporter.errors import ConfigError, DataError, GraphError, OutputError
 from exporter.finished import as_trained, load_checkpoint, load_stage
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
@@ -28,7 +28,8 @@ from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.report.model import BuildReport
-from exporter.targets import find_target
+from exporter.ship import shipped_for
+from exporter.targets import check_plannable, check_quantizes, find_target
 from exporter.training.dense import check_dense, dense_network, normalized_data
 from exporter.training.train import Trained
 from exporter.verification.verify import Candidate, verify
@@ -49,6 +50,7 @@ def prune_files(
     """Prune a checkpoint made by ``train_files`` and put the small one into ``out``."""
     check_limits(config)
     found = find_target(target)
+    check_plannable(found, config.budget and config.budget[0])
     trained = load_stage(checkpoint, Trained)
     splits = as_trained(load_splits(cache, data), trained.checkpoint)
     teacher = find_teacher(config, splits)
@@ -107,22 +109,33 @@ def calibrate_files(
 def quantize_files(
     model: Path, ranges: Path, target: str, cache: Cache, out: Path
 ) -> QuantizedModel:
-    """Quantize a float ONNX file with ranges that were measured on it."""
+    """Quantize a float ONNX file with ranges that were measured on it.
+
+    Where the target wants an .ort file, the .onnx file it was made of and the operators it needs
+    (.config) go beside it.
+    """
     if not ranges.is_file():
         raise DataError(
             f"{ranges} is not a file. Make it with `exporter calibrate {model} --out {ranges}`."
         )
     found = find_target(target)
+    check_quantizes(found)
+    if (out.suffix == ".ort") != (found.file_format == "ort"):
+        raise OutputError(
+            f"--out is {out}, but the file for {target} ends in .{found.file_format}."
+        )
     source = read_onnx_model(model)
     quantized = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
-    _publish(quantized.file.path, out)
+    shipped = shipped_for(cache, found, quantized)
+    for file in shipped.files.values():
+        _publish(file.path, out if file == shipped.file else out.with_suffix(file.path.suffix))
     return quantized
 
 
 def verify_files(
     dense: Path,
     small: Path | None,
-    int8: Path,
+    int8: Path | None,
     data: DataConfig,
     config: VerifyConfig,
     target: str,
@@ -130,23 +143,33 @@ def verify_files(
 ) -> BuildReport:
     """Compare finished files on the test images and on this machine's clock."""
     check_limits(config)
-    find_target(target)
+    found = find_target(target)
+    if int8 is None and small is None:
+        raise ConfigError("There is nothing to compare with --dense. Give --int8, or --small.")
     splits = load_splits(cache, data)
     return verify(
         config,
         cache,
-        target,
+        found,
         dense=_candidate(dense),
         small=_candidate(small) if small else None,
-        int8=_candidate(int8),
+        int8=_candidate(int8) if int8 else None,
         data=splits.test,
         classes=splits.contract.classes,
     )
 
 
 def _candidate(path: Path) -> Candidate:
-    model = read_onnx_model(path)
-    return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
+    """Return what is known of a file; of an .ort file, what the .onnx file beside it says."""
+    if not path.is_file():
+        raise GraphError(f"{path} is not a file.")
+    model = read_onnx_model(path.with_suffix(".onnx") if path.suffix == ".ort" else path)
+    return Candidate(
+        file=Artifact.of(path),
+        parameters=model.parameters,
+        macs=model.macs,
+        source=model.file,
+    )
 
 
 def _publish(source: Path, out: Path) -> None:

@@ -7,7 +7,10 @@ from exporter.report.model import (
     DistillationReport,
     Flips,
     Gate,
+    InstructionSetReport,
+    InstructionSetResult,
     KernelGap,
+    LayerSaturation,
     LayerWidth,
     LeftAlone,
     Machine,
@@ -17,6 +20,7 @@ from exporter.report.model import (
     PruningReport,
     QuantizationReport,
     RoundReport,
+    SaturationReport,
     StageReport,
     WorstClass,
 )
@@ -79,6 +83,43 @@ SAMPLE = BuildReport(
     speedup=6.42,
     speedup_ci=(6.39, 6.44),
     size_ratio=141_002 / 1_284_311,
+    instruction_sets=(
+        InstructionSetReport(
+            name="avx512-vnni",
+            promised=True,
+            result=InstructionSetResult(
+                cpu="AMD EPYC 9R14",
+                emulator=None,
+                onnxruntime="1.32.0",
+                images=360,
+                top1=100 * 353 / 360,
+                native_top1=100 * 353 / 360,
+                drop_points=0.0,
+                changed_share=0.0,
+                max_logit_difference=0.0,
+                p50_ms=0.0921,
+            ),
+        ),
+        InstructionSetReport(
+            name="avx2",
+            promised=True,
+            result=InstructionSetResult(
+                cpu="Haswell",
+                emulator="QEMU 7.2.22",
+                onnxruntime="1.32.0",
+                images=100,
+                top1=97.0,
+                native_top1=98.0,
+                drop_points=1.0,
+                changed_share=0.02,
+                max_logit_difference=0.4321,
+                p50_ms=NotMeasured(not_measured="numerics only, time not measured"),
+            ),
+        ),
+        InstructionSetReport(
+            name="avx512", promised=True, result=NotMeasured(not_measured="no such CPU here")
+        ),
+    ),
     gates=(
         Gate(name="max-drop", limit=1.0, unit="points", measured=100 * 1 / 360, passed=True),
         Gate(name="min-speedup", limit=1.2, unit="times", measured=6.42, passed=True),
@@ -127,6 +168,29 @@ SAMPLE = BuildReport(
         floating={"DequantizeLinear": 2, "Gelu": 3},
         reasons={"Gelu": "has no int8 kernel; use ReLU or ReLU6"},
         seven_bit_layers=("stem",),
+        saturation=SaturationReport(
+            images=64,
+            layers=(
+                LayerSaturation(
+                    name="stem",
+                    operator="Conv",
+                    weight_bits=7,
+                    safe=True,
+                    risky_share=0.0,
+                    clipped_share=0.0,
+                    largest_error=0.0,
+                ),
+                LayerSaturation(
+                    name="a|b",
+                    operator="Gemm",
+                    weight_bits=8,
+                    safe=False,
+                    risky_share=0.02,
+                    clipped_share=0.00125,
+                    largest_error=0.5,
+                ),
+            ),
+        ),
     ),
     stages=(
         StageReport(name="load", seconds=0.2, cached=True),

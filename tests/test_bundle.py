@@ -26,7 +26,15 @@ from exporter.bundle import bundle, bundle_path, write_failure
 from exporter.contract import InputContract
 from exporter.errors import CacheError, DataError, GraphError, OutputError
 from exporter.golden import COUNT, TOLERANCE, choose_golden
-from tests.tiny_bundle import CLASSES, CONTRACT, TARGET, tiny_bundle, tiny_model, tiny_split
+from tests.tiny_bundle import (
+    CLASSES,
+    CONTRACT,
+    TARGET,
+    as_it_is,
+    tiny_bundle,
+    tiny_model,
+    tiny_split,
+)
 
 FILES = {
     "README.txt", "golden.npz", "labels.txt", "manifest.json", "model.onnx", "recipe.toml",
@@ -190,7 +198,7 @@ def bundle_with(
         folder / "dist",
         name="tiny",
         target=TARGET,
-        model=model or tiny_model(folder / "model.onnx"),
+        shipped=as_it_is(model or tiny_model(folder / "model.onnx")),
         contract=contract,
         validation=tiny_split(folder),
         recipe="",
@@ -297,8 +305,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
         with pytest.raises(OutputError, match="Free some space"):
             bundle(
-                folder.parent, name="tiny", target=TARGET, model=model, contract=CONTRACT,
-                validation=split, recipe="", report_json="{}", report_markdown="",
+                folder.parent, name="tiny", target=TARGET, shipped=as_it_is(model),
+                contract=CONTRACT, validation=split, recipe="", report_json="{}",
+                report_markdown="",
             )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -67,7 +67,7 @@ def report(folder: Path) -> BuildReport:
 
 def test_a_build_passes_and_says_what_it_did(report: BuildReport, folder: Path) -> None:
     assert report.passed
-    dense, small, int8 = report.models.dense, report.models.small, report.models.int8
+    dense, small, int8 = report.models.dense, report.models.small, report.shipped_model
     assert small is not None
     assert report.bundle == str(folder / "dist" / "edge-vgg-cpu-int8")
     assert dense.total == small.total == int8.total > 300
@@ -93,7 +93,7 @@ def test_the_bundle_holds_what_was_measured(report: BuildReport, folder: Path) -
     manifest = json.loads((bundle / "manifest.json").read_text())
     for name, entry in manifest["files"].items():
         assert sha256_of(bundle / name) == entry["sha256"]
-    assert (bundle / "model.onnx").stat().st_size == report.models.int8.bytes
+    assert (bundle / "model.onnx").stat().st_size == report.shipped_model.bytes
     document = json.loads((bundle / "report.json").read_text())
     schema = json.loads(files("exporter.report").joinpath("schema.json").read_text())
     jsonschema.validate(document, schema)
@@ -140,6 +140,7 @@ def test_a_second_target_reuses_training(report: BuildReport, folder: Path) -> N
     assert other.bundle == str(folder / "dist" / "edge-vgg-cpu-int8-avx2")
     assert other.quantization is not None
     assert other.quantization.seven_bit_layers
+    assert all(layer.safe for layer in other.quantization.saturation.layers)
 
 
 @pytest.mark.parametrize("gate", ["max-drop", "min-speedup"])
@@ -167,7 +168,7 @@ def test_without_pruning_there_is_no_small_model(folder: Path, tmp_path: Path) -
     report = build(plain, Cache(folder / "cache"))
     assert report.models.small is None
     assert report.pruning is None
-    assert report.models.int8.parameters == report.models.dense.parameters
+    assert report.shipped_model.parameters == report.models.dense.parameters
 
 
 @pytest.mark.slow

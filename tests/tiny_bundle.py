@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifacts import Artifact
+from exporter.artifacts import Artifact, Cache
 from exporter.bundle import bundle
 from exporter.contract import InputContract
 from exporter.data.splits import Split
-from exporter.targets import find_target
+from exporter.graph.model import OnnxModel
+from exporter.ship import Shipped, shipped_for
+from exporter.targets import Target, find_target
 
 CLASSES = ("ant", "bee", "cat", "dog")
 CONTRACT = InputContract(height=8, width=6, classes=CLASSES)
@@ -71,13 +73,21 @@ def tiny_split(folder: Path, count: int = 200, classes: int = len(CLASSES)) -> S
     )
 
 
-def tiny_bundle(folder: Path, *, report: str = '{"passed": true}\n') -> Path:
-    """Return ``folder/dist/tiny-cpu-int8``."""
+def as_it_is(file: Artifact) -> Shipped:
+    return Shipped(file=file, source=file)
+
+
+def tiny_bundle(
+    folder: Path, *, report: str = '{"passed": true}\n', target: Target = TARGET
+) -> Path:
+    """Return ``folder/dist/tiny-<target>``."""
+    model = tiny_model(folder / "model.onnx")
+    exported = OnnxModel(file=model, contract=CONTRACT, parameters=0, macs=0)
     return bundle(
         folder / "dist",
         name="tiny",
-        target=TARGET,
-        model=tiny_model(folder / "model.onnx"),
+        target=target,
+        shipped=shipped_for(Cache(folder / "cache"), target, exported),
         contract=CONTRACT,
         validation=tiny_split(folder),
         recipe='target = "cpu-int8"\n',

@@ -140,11 +140,18 @@ def verify(
         typer.Option("--dense", metavar="MODEL.onnx", help="Float model to compare with."),
     ],
     int8: Annotated[
-        Path, typer.Option("--int8", metavar="MODEL.onnx", help="Quantized model to judge.")
-    ],
+        Path | None,
+        typer.Option(
+            "--int8", metavar="MODEL.onnx", help="Quantized model to judge. \\[default: none]"
+        ),
+    ] = None,
     small: Annotated[
         Path | None,
-        typer.Option("--small", metavar="MODEL.onnx", help="Pruned float model. \\[default: none]"),
+        typer.Option(
+            "--small",
+            metavar="MODEL.onnx",
+            help="Pruned float model; judged where there is no --int8. \\[default: none]",
+        ),
     ] = None,
 ) -> Answer:
     """Compare accuracy and latency of finished models on the test images, on this machine."""

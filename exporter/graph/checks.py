@@ -13,9 +13,9 @@ from exporter.errors import GraphError
 def check_shippable(model: ModelProto, contract: InputContract) -> None:
     """Raise GraphError, worded to follow the file's name, unless ``model`` may be shipped.
 
-    It must keep the contract (raw bytes in, float logits out, any batch size or 1; float tensors of any
-    shape out where the contract has no classes), use no operators outside the ONNX standard, and
-    hold no batch-norm: that belongs folded into a convolution.
+    It must keep the contract (raw bytes in, float logits out, any batch size or 1; float tensors of
+    any shape out where the contract has no classes), use no operators outside the ONNX standard,
+    and hold no batch-norm: that belongs folded into a convolution.
     """
     for node in model.graph.node:
         if node.domain:
@@ -47,7 +47,8 @@ def check_shippable(model: ModelProto, contract: InputContract) -> None:
     ):
         if found != wanted:
             raise GraphError(
-                f"has the {side} {found}, but must have {wanted} (None: any number of images, or 1)."
+                f"has the {side} {found}, but must have {wanted} (None: any number of images, or "
+                "one)."
             )
 
 
@@ -57,7 +58,9 @@ def _described(infos: Iterable[ValueInfoProto]) -> list[tuple[str, int, list[int
             info.name,
             info.type.tensor_type.elem_type,
             [
-                dim.dim_value if dim.HasField("dim_value") and (index or dim.dim_value != 1) else None
+                dim.dim_value
+                if dim.HasField("dim_value") and (index or dim.dim_value != 1)
+                else None
                 for index, dim in enumerate(info.type.tensor_type.shape.dim)
             ],
         )

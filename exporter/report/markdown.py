@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from exporter.report.instruction_sets import (
+    COLUMNS,
+    InstructionSetReport,
+    emulators,
+    measured_rows,
+    unmeasured,
+)
 from exporter.report.model import (
     BuildReport,
     Machine,
     NotMeasured,
     PruningReport,
     QuantizationReport,
+    SaturationReport,
     Scalar,
     StageReport,
 )
 from exporter.report.verdict import (
+    NAMES,
     advice,
     columns,
     facts,
@@ -29,13 +38,14 @@ from exporter.report.verdict import (
 def markdown(report: BuildReport) -> str:
     """Return the whole report as GitHub-flavoured Markdown that ends with a newline."""
     parts = [
-        [f"# Report on the int8 model for {report.target}"],
-        [f"**{'Passed' if report.passed else 'Failed'}.** int8 is {verdict(report)}."],
+        [f"# Report on the {NAMES[report.shipped]} model for {report.target}"],
+        [f"**{'Passed' if report.passed else 'Failed'}.** {verdict(report)}"],
         list(remarks(report)),
         [f"- {tip}" for tip in advice(report)],
         _comparison(report),
         ["## Gates", "", *_gates(report)],
         ["## Accuracy", "", *_accuracy(report)],
+        _instruction_sets(report.instruction_sets) if report.instruction_sets else [],
         ["## Speed", "", *_speed(report)],
         ["## Download", "", *_download(report)],
         _pruning(report.pruning) if report.pruning else [],
@@ -64,7 +74,7 @@ def _gates(report: BuildReport) -> list[str]:
 def _accuracy(report: BuildReport) -> list[str]:
     low, high = report.drop_ci
     flips, gap = report.flips, report.kernel_gap
-    return [
+    lines = [
         (
             f"- Drop against dense float: {report.drop_points:.2f} points "
             f"(95 % CI {low:.2f} to {high:.2f})."
@@ -75,10 +85,23 @@ def _accuracy(report: BuildReport) -> list[str]:
             f"{flips.wrong_to_wrong} wrong to wrong)."
         ),
         f"- Worst class: {_escaped(worst_class(report))}.",
-        (
+    ]
+    if gap is not None:
+        lines.append(
             f"- Integer kernels against the same file in float: {gap.drop_points:.2f} points "
             f"lost, {100 * gap.changed_share:.2f} % of predictions changed."
-        ),
+        )
+    return lines
+
+
+def _instruction_sets(entries: Sequence[InstructionSetReport]) -> list[str]:
+    notes = [line for line in (emulators(entries), *unmeasured(entries)) if line]
+    return [
+        "## Instruction sets",
+        "",
+        *_table(COLUMNS, measured_rows(entries)),
+        "",
+        *(f"- {note}" for note in notes),
     ]
 
 
@@ -182,7 +205,40 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
             for operator, reason in quantization.reasons.items()
         ),
         f"- Layers with 7-bit weights: {seven}.",
+        *(_saturation(quantization.saturation) if quantization.saturation else []),
     ]
+
+
+def _saturation(saturation: SaturationReport) -> list[str]:
+    risky = [layer for layer in saturation.layers if not layer.safe]
+    if not risky:
+        return ["- Saturation on x86 CPUs without VNNI: none, proven for every layer and image."]
+    rows = (
+        [
+            _escaped(layer.name),
+            layer.operator,
+            str(layer.weight_bits),
+            f"{100 * layer.risky_share:.2g} %",
+            _percent(layer.clipped_share),
+            _percent(layer.largest_error),
+        ]
+        for layer in risky
+    )
+    header = ["layer", "operator", "weight bits", "risky pairs", "clipped pairs", "largest error"]
+    where = f"{saturation.images} calibration images" if saturation.images else "no images"
+    return [
+        (
+            f"- Saturation on x86 CPUs without VNNI: possible in {len(risky)} of "
+            f"{len(saturation.layers)} layers, measured on {where}. Errors are shares of the "
+            "layer's largest output."
+        ),
+        "",
+        *_table(header, rows),
+    ]
+
+
+def _percent(share: float | NotMeasured) -> str:
+    return "not measured" if isinstance(share, NotMeasured) else f"{100 * share:.2g} %"
 
 
 def _machine(machine: Machine) -> list[str]:

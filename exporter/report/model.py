@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from exporter.report.instruction_sets import InstructionSetReport, InstructionSetResult
 from exporter.report.not_measured import DESCRIBED, NotMeasured
 from exporter.report.provenance import (
     BudgetReport,
     DistillationReport,
+    LayerSaturation,
     LayerWidth,
     LeftAlone,
     Machine,
     PruningReport,
     QuantizationReport,
     RoundReport,
+    SaturationReport,
     StageReport,
 )
 
@@ -28,7 +32,10 @@ __all__ = [
     "DistillationReport",
     "Flips",
     "Gate",
+    "InstructionSetReport",
+    "InstructionSetResult",
     "KernelGap",
+    "LayerSaturation",
     "LayerWidth",
     "LeftAlone",
     "Machine",
@@ -38,11 +45,14 @@ __all__ = [
     "PruningReport",
     "QuantizationReport",
     "RoundReport",
+    "SaturationReport",
+    "ShippedModel",
     "StageReport",
     "WorstClass",
 ]
 
 Scalar = str | int | float | bool | list[str] | None
+ShippedModel = Literal["int8", "small", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,18 +97,19 @@ class Models:
     """The float model before pruning: the baseline of every gate."""
     small: ModelReport | None
     """The float model after pruning; null where nothing was pruned."""
-    int8: ModelReport
-    """The quantized model that is shipped."""
+    int8: ModelReport | None
+    """The quantized model; null where the target ships a float one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """One condition the int8 model had to meet."""
+    """One condition the shipped model had to meet."""
 
     __pydantic_config__ = DESCRIBED
 
     name: str
-    """The command line's option without its dashes: max-drop, min-speedup, max-kb, max-ms."""
+    """The command line's option without its dashes, as max-drop, min-speedup, max-kb, max-ms; or
+    drop- with an instruction set that was emulated: max-drop there."""
     limit: float
     """The accepted extreme; a measurement equal to it passes."""
     unit: str
@@ -111,21 +122,21 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flips:
-    """Test images whose predicted class changed from dense float to int8, by direction."""
+    """Test images whose predicted class changed from dense float to what ships, by direction."""
 
     __pydantic_config__ = DESCRIBED
 
     right_to_wrong: int
     """Images that only the dense float model classifies correctly."""
     wrong_to_right: int
-    """Images that only the int8 model classifies correctly."""
+    """Images that only the shipped model classifies correctly."""
     wrong_to_wrong: int
     """Images that both get wrong, in different ways."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorstClass:
-    """The class that lost most from dense float to int8."""
+    """The class that lost most from dense float to what ships."""
 
     __pydantic_config__ = DESCRIBED
 
@@ -134,7 +145,7 @@ class WorstClass:
     before: float
     """Its images that the dense float model classifies correctly, in percent."""
     after: float
-    """Its images that the int8 model classifies correctly, in percent."""
+    """Its images that the shipped model classifies correctly, in percent."""
     drop_points: float
     """before minus after, in percentage points."""
     count: int
@@ -167,16 +178,18 @@ class BuildReport:
     """Whether every gate was met."""
     target: str
     """Where the model is meant to run."""
+    shipped: ShippedModel = "int8"
+    """Which of the models ships, by its key in models: what all comparisons below are about."""
     bundle: str | None
     """The bundle's folder; null if there is none, as after a failed gate."""
     models: Models
     """The compared models, side by side."""
     drop_points: float
-    """Top-1 of dense float minus top-1 of int8, in percentage points."""
+    """Top-1 of dense float minus top-1 of what ships, in percentage points."""
     drop_ci: tuple[float, float]
     """95 % confidence interval of drop_points (same images, Agresti and Min)."""
     changed_share: float
-    """Share of predictions that differ between dense float and int8, 0 to 1."""
+    """Share of predictions that differ between dense float and what ships, 0 to 1."""
     flips: Flips
     """Which way they differ."""
     worst_class: WorstClass
@@ -184,14 +197,16 @@ class BuildReport:
     majority_top1: float
     """Top-1 of always answering the most frequent class of the test images, in percent: what a
     model has to beat to have learned anything."""
-    kernel_gap: KernelGap
-    """Integer kernels against the same file computed in float."""
+    kernel_gap: KernelGap | None
+    """Integer kernels against the same file computed in float; null where float ships."""
     speedup: float
-    """Dense float time over int8 time: median of paired, interleaved blocks."""
+    """Dense float time over the time of what ships: median of paired, interleaved blocks."""
     speedup_ci: tuple[float, float]
     """95 % confidence interval of speedup (bootstrap over the pairs)."""
     size_ratio: float
-    """Bytes of int8 over bytes of dense float."""
+    """Bytes of what ships over bytes of dense float."""
+    instruction_sets: tuple[InstructionSetReport, ...] = ()
+    """What ships on each instruction set that the target promises or that was asked for."""
     gates: tuple[Gate, ...]
     """The conditions and how they came out."""
     threads: int
@@ -208,3 +223,10 @@ class BuildReport:
     """The stages of the build, in order."""
     recipe: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
     """The resolved recipe: every option of the build."""
+
+    @property
+    def shipped_model(self) -> ModelReport:
+        """The report on the model that ships."""
+        found: ModelReport | None = getattr(self.models, self.shipped)
+        assert found is not None
+        return found

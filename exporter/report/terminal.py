@@ -9,8 +9,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from exporter.report.instruction_sets import COLUMNS, emulators, measured_rows, unmeasured
 from exporter.report.model import BuildReport
 from exporter.report.verdict import (
+    NAMES,
     advice,
     columns,
     facts,
@@ -31,12 +33,13 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
     return Group(
         _comparison(report),
         "",
-        Text(f"int8 is {verdict(report)}."),
+        Text(verdict(report)),
         *_worst(report),
         *(Text(remark) for remark in remarks(report)),
         "",
         _gates(report, ascii_only),
         "",
+        *_instruction_sets(report),
         *(_success(report) if report.passed else _failure(report, ascii_only)),
     )
 
@@ -47,7 +50,8 @@ def _comparison(report: BuildReport) -> Table:
     table.add_column("")
     shown = columns(report)
     for name, _ in shown:
-        table.add_column(name, justify="right", style="bold" if name == "int8" else "")
+        style = "bold" if name == NAMES[report.shipped] else ""
+        table.add_column(name, justify="right", style=style)
     for row in zip(*(facts(model) for _, model in shown), strict=True):
         table.add_row(row[0][0], *(value for _, value in row))
     return table
@@ -56,6 +60,19 @@ def _comparison(report: BuildReport) -> Table:
 def _worst(report: BuildReport) -> list[Text]:
     lost = report.worst_class.drop_points > 0
     return [Text(f"The class that lost most: {worst_class(report)}.")] if lost else []
+
+
+def _instruction_sets(report: BuildReport) -> list[RenderableType]:
+    """Return nothing where this machine's own set alone was asked for."""
+    emulated = emulators(report.instruction_sets)
+    if not emulated:
+        return []
+    table = Table(caption=Text(emulated, style="dim"), caption_justify="left")
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if number else "left")
+    for row in measured_rows(report.instruction_sets):
+        table.add_row(*row)
+    return [table, *map(Text, unmeasured(report.instruction_sets)), ""]
 
 
 def _gates(report: BuildReport, ascii_only: bool) -> Table:

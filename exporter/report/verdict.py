@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+from exporter.report.instruction_sets import lost_on
 from exporter.report.model import BuildReport, Gate, ModelReport, NotMeasured
 
 _INT8_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
+NAMES = {"dense": "dense float", "small": "pruned float", "int8": "int8"}
+"""What a reader calls the models, by their keys."""
 Z95 = 1.96
 """97.5 % quantile of the normal distribution."""
 SAME_TIME = 1.02
@@ -15,16 +18,19 @@ SAME_TIME = 1.02
 
 
 def verdict(report: BuildReport) -> str:
-    """Return one sentence part on int8 against dense float: speed, size and accuracy."""
+    """Return a sentence on what ships against dense float: speed, size and accuracy."""
+    if report.shipped == "dense":
+        return "The dense float model ships as it is: nothing was pruned, nothing is quantized."
     flips = report.flips
     changed = flips.right_to_wrong + flips.wrong_to_right + flips.wrong_to_wrong
     low, high = report.speedup_ci
     bigger = report.size_ratio > 1
     return (
-        f"{_speed(report.speedup)} (95 % CI {times(low)} to {times(high)}), "
+        f"{NAMES[report.shipped]} is {_speed(report.speedup)} "
+        f"(95 % CI {times(low)} to {times(high)}), "
         f"{times(report.size_ratio if bigger else 1 / report.size_ratio)}x "
         f"{'larger' if bigger else 'smaller'}, {_accuracy(report.drop_points)} "
-        f"({changed:,} of {report.models.int8.total:,} predictions changed)"
+        f"({changed:,} of {report.models.dense.total:,} predictions changed)."
     )
 
 
@@ -52,8 +58,8 @@ def outcome(gate: Gate) -> str:
 def columns(report: BuildReport) -> tuple[tuple[str, ModelReport], ...]:
     """Return the compared models with the names a reader knows them by."""
     models = report.models
-    pruned = () if models.small is None else (("pruned float", models.small),)
-    return (("dense float", models.dense), *pruned, ("int8", models.int8))
+    found = (("dense", models.dense), ("small", models.small), ("int8", models.int8))
+    return tuple((NAMES[key], model) for key, model in found if model is not None)
 
 
 def facts(model: ModelReport) -> tuple[tuple[str, str], ...]:
@@ -82,6 +88,8 @@ def advice(report: BuildReport) -> tuple[str, ...]:
             "The times of single layers promised less: measure again on a quiet machine, or aim "
             "lower with --max-ms."
         )
+    if any(name.startswith("drop-") for name in failed):
+        tips += lost_on(report.instruction_sets)
     return tuple(tips)
 
 
@@ -96,19 +104,21 @@ def remarks(report: BuildReport) -> tuple[str, ...]:
             "nothing. Train longer (--epochs) or with a lower --learning-rate, and look at the "
             "labels."
         )
-    if small is None:
-        return tuple(found)
-    if report.pruning is not None and report.pruning.unit == "weights":
+    if small is not None and report.pruning is not None and report.pruning.unit == "weights":
+        downloads = f"pruned float {size(small.bytes)}, {size(small.gzip_bytes)} by gzip, "
+        downloads += f"{size(small.zstd_bytes)} by zstd"
+        if int8 is not None:
+            downloads += f"; int8 {size(int8.bytes)}, {size(int8.gzip_bytes)}, "
+            downloads += size(int8.zstd_bytes)
         found.append(
             f"{100 * report.pruning.removed_share:.1f} % of the weights are zero. That makes the "
-            f"download smaller, and no run faster: pruned float {size(small.bytes)}, "
-            f"{size(small.gzip_bytes)} by gzip, {size(small.zstd_bytes)} by zstd; "
-            f"int8 {size(int8.bytes)}, {size(int8.gzip_bytes)}, {size(int8.zstd_bytes)}."
+            f"download smaller, and no run faster: {downloads}."
         )
-    if small.p50_ms <= SAME_TIME * int8.p50_ms:
+    if small is not None and int8 is not None and small.p50_ms <= SAME_TIME * int8.p50_ms:
         found.append(
             f"The pruned float model is as fast as int8 ({milliseconds(small.p50_ms)} against "
-            f"{milliseconds(int8.p50_ms)}): int8 only makes the file smaller here."
+            f"{milliseconds(int8.p50_ms)}): int8 only makes the file smaller here. Where accuracy "
+            "counts more, ship it: --target cpu-fp32."
         )
     return tuple(found)
 
@@ -153,11 +163,12 @@ def _advice_on_drop(report: BuildReport, gate: Gate) -> list[str]:
     drop = report.drop_points
     before = models.dense if models.small is None else models.small
     pruning = models.dense.top1 - before.top1
-    quantizing = before.top1 - models.int8.top1
+    quantizing = before.top1 - report.shipped_model.top1
+    gap = 0.0 if report.kernel_gap is None else report.kernel_gap.drop_points
     tips = []
-    if drop > 0 and report.kernel_gap.drop_points >= drop / 2:
+    if drop > 0 and gap >= drop / 2:
         tips.append(
-            f"Computed in float, the same file is {report.kernel_gap.drop_points:.2f} points "
+            f"Computed in float, the same file is {gap:.2f} points "
             "better: this CPU's integer kernels saturate. Use --target cpu-int8-avx2."
         )
     elif drop > 0 and quantizing >= drop / 2:
@@ -183,11 +194,16 @@ def _advice_on_speed(report: BuildReport, gate: Gate) -> list[str]:
             "The limit lies inside the confidence interval: measure longer (--timing-seconds) "
             "on a quiet machine."
         )
-    found = report.machine.instruction_sets
-    if not isinstance(found, NotMeasured) and not _INT8_DOT_PRODUCTS & set(found):
-        tips.append("This CPU has no int8 dot product (VNNI, dotprod); int8 gains little on it.")
-    tips.append("Remove more (--prune), or train a wider network: int8 pays off in big layers.")
-    tips.append(f"Look for operators left in float: exporter inspect {report.models.int8.path}")
+    if report.models.int8 is None:
+        tips.append("Remove more (--prune), or quantize as well: --target cpu-int8.")
+    else:
+        found = report.machine.instruction_sets
+        if not isinstance(found, NotMeasured) and not _INT8_DOT_PRODUCTS & set(found):
+            tips.append(
+                "This CPU has no int8 dot product (VNNI, dotprod); int8 gains little on it."
+            )
+        tips.append("Remove more (--prune), or train a wider network: int8 pays off in big layers.")
+        tips.append(f"Look for operators left in float: exporter inspect {report.models.int8.path}")
     if not isinstance(gate.measured, NotMeasured):
         accepted = math.floor(gate.measured * 10) / 10
         tips.append(f"Or accept the speed: --min-speedup {accepted:g}.")

@@ -1,4 +1,4 @@
-"""The conditions an int8 model has to meet before it may be called shippable."""
+"""The conditions a model has to meet before it may be called shippable."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import math
 
 from exporter.config import PruneConfig, VerifyConfig
 from exporter.report.model import Gate, ModelReport, NotMeasured
+from exporter.targets import Target
 
 
 def check_gates(
-    config: VerifyConfig, drop_points: float | NotMeasured, speedup: float | NotMeasured
+    config: VerifyConfig,
+    target: Target,
+    drop_points: float | NotMeasured,
+    speedup: float | NotMeasured,
 ) -> tuple[Gate, ...]:
-    """Return every gate with its outcome.
+    """Return every gate with its outcome; the target says which speed-up is wanted by default.
 
     A measurement that equals its limit passes; one that is missing or not finite does not.
     """
     drop, times = _finite(drop_points), _finite(speedup)
+    wanted = target.min_speedup if config.min_speedup is None else config.min_speedup
     return (
         Gate(
             name="max-drop",
@@ -26,23 +31,23 @@ def check_gates(
         ),
         Gate(
             name="min-speedup",
-            limit=config.min_speedup,
+            limit=wanted,
             unit="times",
             measured=times,
-            passed=not isinstance(times, NotMeasured) and times >= config.min_speedup,
+            passed=not isinstance(times, NotMeasured) and times >= wanted,
         ),
     )
 
 
-def check_budget(config: PruneConfig, int8: ModelReport) -> tuple[Gate, ...]:
+def check_budget(config: PruneConfig, shipped: ModelReport) -> tuple[Gate, ...]:
     """Return the gate of a budget in bytes or milliseconds, none where there is no such budget.
 
     The network was chosen by an estimate of its file; here the file itself counts. Parameters and
     multiply-accumulates need no gate: they are counted, not estimated.
     """
     gates = (
-        ("max-kb", config.max_kb, "kB", int8.bytes / 1000),
-        ("max-ms", config.max_ms, "ms", int8.p50_ms),
+        ("max-kb", config.max_kb, "kB", shipped.bytes / 1000),
+        ("max-ms", config.max_ms, "ms", shipped.p50_ms),
     )
     return tuple(
         Gate(name=name, limit=limit, unit=unit, measured=measured, passed=measured <= limit)

@@ -13,7 +13,7 @@ from exporter.contract import INPUT_NAME, OUTPUT_NAME
 from exporter.data.splits import Split
 from exporter.errors import DataError, GraphError
 from exporter.progress import track
-from exporter.verification.session import NO_SETTINGS, image_shape, open_session
+from exporter.verification.session import NO_SETTINGS, image_shape, open_session, takes_one_image
 
 VERSION = 1
 BATCH = 64
@@ -59,11 +59,12 @@ def _predict(out: Path, model: Artifact, data: Split, settings: Mapping[str, str
             f"The images of the {data.name} split are {_size(images.shape[1:])}, but "
             f"{model.path} wants {_size(image_shape(session))}."
         )
+    size = 1 if takes_one_image(session) else BATCH
     file = out / "logits.npy"
     logits = []
     with track(f"Predicting {len(images)} {data.name} images", total=len(images)) as advance:
-        for start in range(0, len(images), BATCH):
-            batch = np.ascontiguousarray(images[start : start + BATCH])
+        for start in range(0, len(images), size):
+            batch = np.ascontiguousarray(images[start : start + size])
             (values,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
             if not np.isfinite(values).all():
                 raise GraphError(

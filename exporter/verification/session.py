@@ -22,7 +22,7 @@ def open_session(
     """Return a CPU session on the shipped bytes, with every optimisation of the runtime.
 
     Args:
-        model: the .onnx file; its content is checked first.
+        model: the .onnx or .ort file; its content is checked first.
         threads: threads of one run; 0 stands for one per core.
         settings: further session settings, by ONNX Runtime's own keys.
 
@@ -46,6 +46,11 @@ def open_session(
     return session
 
 
+def takes_one_image(session: ort.InferenceSession) -> bool:
+    """Return whether the file's shapes say one image per run, not any number."""
+    return bool(session.get_inputs()[0].shape[0] == 1)
+
+
 def image_shape(session: ort.InferenceSession) -> tuple[int, int, int]:
     """Return height, width and channels of the images that the session wants."""
     height, width, channels = session.get_inputs()[0].shape[1:]
@@ -59,12 +64,12 @@ def _check_contract(session: ort.InferenceSession, model: Artifact) -> None:
         len(inputs) == 1
         and inputs[0][:2] == (INPUT_NAME, "tensor(uint8)")
         and len(inputs[0][2]) == 4
-        and not isinstance(inputs[0][2][0], int)
+        and (inputs[0][2][0] == 1 or not isinstance(inputs[0][2][0], int))
         and all(isinstance(size, int) for size in inputs[0][2][1:])
     ):
         raise GraphError(
             f"{model.path} has the inputs {_listed(inputs)}, but must have one: "
-            f"{INPUT_NAME} tensor(uint8) [N, height, width, channels] with any N."
+            f"{INPUT_NAME} tensor(uint8) [N, height, width, channels] with any N, or 1."
         )
     if not (
         len(outputs) == 1

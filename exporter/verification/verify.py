@@ -1,4 +1,4 @@
-"""Accuracy and speed of the shipped int8 model against the float model it came from.
+"""Accuracy and speed of the shipped model against the dense float model it came from.
 
 The only reader of the test split. Accuracy follows from files alone and may come from the cache;
 times are measured anew every time.
@@ -15,10 +15,17 @@ from exporter.artifacts import Artifact, Cache
 from exporter.config import PruneConfig, VerifyConfig
 from exporter.data.splits import Split
 from exporter.errors import GraphError
-from exporter.report.model import BuildReport, KernelGap, ModelReport, Models
+from exporter.report.model import BuildReport, KernelGap, ModelReport, Models, ShippedModel
+from exporter.targets import Target
 from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
 from exporter.verification.download import DownloadSize, download_size
 from exporter.verification.gates import check_budget, check_gates
+from exporter.verification.instruction_sets import (
+    check_instruction_sets,
+    emulate,
+    find_emulators,
+    report_instruction_sets,
+)
 from exporter.verification.latency import Timing, measure_latency
 from exporter.verification.machine import describe_machine
 from exporter.verification.predict import Predictions, predict, predict_in_float
@@ -29,50 +36,60 @@ class Candidate:
     """A model to be measured."""
 
     file: Artifact
-    """The .onnx file with the raw-bytes contract."""
+    """The file with the raw-bytes contract: what is measured are these bytes."""
     parameters: int
     macs: int
+    source: Artifact | None = None
+    """The .onnx file that ``file`` was made of, where that is optimized and no longer QDQ."""
 
 
 def verify(
     config: VerifyConfig,
     cache: Cache,
-    target: str,
+    target: Target,
     dense: Candidate,
     small: Candidate | None,
-    int8: Candidate,
+    int8: Candidate | None,
     data: Split,
     classes: tuple[str, ...],
     budget: PruneConfig | None = None,
 ) -> BuildReport:
-    """Return the report on ``int8``, gated against ``dense``; ``bundle`` is left empty.
+    """Return the report on what ships, gated against ``dense``; ``bundle`` is left empty.
 
+    What ships is the last of the models that there are: ``int8``, else ``small``, else ``dense``.
     Where ``budget`` limits the bytes or the time of the file, that is a gate, too.
 
     Raises:
         ConfigError: more threads than cores.
+        EmulationError: an instruction set that is asked for cannot be emulated.
         DataError: ``data`` is empty or does not fit the models.
         GraphError: a file does not load, breaks the contract, or gives logits that are not finite
             or not one per class.
     """
-    candidates = {"dense": dense, "small": small, "int8": int8}
+    emulators = find_emulators(config)
+    candidates: dict[ShippedModel, Candidate | None] = {
+        "dense": dense,
+        "small": small,
+        "int8": int8,
+    }
     present = {name: model for name, model in candidates.items() if model is not None}
+    shipped = list(present)[-1]
     images, labels = data.arrays()
     logits = {
         name: _logits(cache.run(predict, model.file, data), model, classes)
         for name, model in present.items()
     }
-    control = _logits(cache.run(predict_in_float, int8.file, data), int8, classes)
+    gap = None if int8 is None else _kernel_gap(cache, int8, logits["int8"], data, classes)
+    emulated = emulate(config, cache, emulators, present[shipped].file, data)
     machine = describe_machine()  # before timing adds a load of its own
     latency = measure_latency(
         config,
         {name: model.file for name, model in present.items()},
         images[0],
         baseline="dense",
-        candidate="int8",
+        candidate=shipped,
     )
-    change = compare(logits["dense"], logits["int8"], labels)
-    kernels = compare(control, logits["int8"], labels)
+    change = compare(logits["dense"], logits[shipped], labels)
     models = {
         name: _model_report(
             model,
@@ -82,29 +99,47 @@ def verify(
         )
         for name, model in present.items()
     }
-    gates = check_gates(config, change.drop_points, latency.speedup.value)
+    sets = report_instruction_sets(
+        target, machine, models[shipped], emulated, logits[shipped], labels
+    )
+    gates = check_gates(config, target, change.drop_points, latency.speedup.value)
+    gates += check_instruction_sets(config, change.drop_points, sets)
     if budget is not None:
-        gates += check_budget(budget, models["int8"])
+        gates += check_budget(budget, models[shipped])
     return BuildReport(
         passed=all(gate.passed for gate in gates),
-        target=target,
+        target=target.name,
+        shipped=shipped,
         bundle=None,
-        models=Models(dense=models["dense"], small=models.get("small"), int8=models["int8"]),
+        models=Models(dense=models["dense"], small=models.get("small"), int8=models.get("int8")),
         drop_points=change.drop_points,
         drop_ci=change.drop_ci,
         changed_share=change.changed_share,
         flips=change.flips,
-        worst_class=worst_class(logits["dense"], logits["int8"], labels, classes),
+        worst_class=worst_class(logits["dense"], logits[shipped], labels, classes),
         majority_top1=majority_top1(labels),
-        kernel_gap=KernelGap(drop_points=kernels.drop_points, changed_share=kernels.changed_share),
+        kernel_gap=gap,
         speedup=latency.speedup.value,
         speedup_ci=(latency.speedup.low, latency.speedup.high),
-        size_ratio=models["int8"].bytes / models["dense"].bytes,
+        size_ratio=models[shipped].bytes / models["dense"].bytes,
+        instruction_sets=sets,
         gates=gates,
         threads=config.threads,
         pinned_cores=latency.pinned_cores,
         machine=machine,
     )
+
+
+def _kernel_gap(
+    cache: Cache,
+    int8: Candidate,
+    logits: NDArray[np.float32],
+    data: Split,
+    classes: tuple[str, ...],
+) -> KernelGap:
+    control = cache.run(predict_in_float, int8.source or int8.file, data)
+    change = compare(_logits(control, int8, classes), logits, data.arrays()[1])
+    return KernelGap(drop_points=change.drop_points, changed_share=change.changed_share)
 
 
 def _logits(

@@ -4,7 +4,7 @@ import dataclasses
 import tomllib
 
 from exporter.report.markdown import markdown
-from exporter.report.model import BudgetReport, NotMeasured
+from exporter.report.model import BudgetReport, NotMeasured, SaturationReport
 from tests.sample_report import SAMPLE
 
 
@@ -16,6 +16,7 @@ def test_a_full_report_has_every_section() -> None:
     assert headings(markdown(SAMPLE)) == [
         "Gates",
         "Accuracy",
+        "Instruction sets",
         "Speed",
         "Download",
         "Pruning",
@@ -27,7 +28,9 @@ def test_a_full_report_has_every_section() -> None:
 
 
 def test_sections_without_content_are_left_out() -> None:
-    bare = dataclasses.replace(SAMPLE, pruning=None, quantization=None, stages=(), recipe={})
+    bare = dataclasses.replace(
+        SAMPLE, pruning=None, quantization=None, stages=(), recipe={}, instruction_sets=()
+    )
 
     assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Download", "Machine"]
 
@@ -37,7 +40,7 @@ def test_every_table_is_well_formed() -> None:
 
     tables = [line for line in lines if line.startswith("|")]
     starts = [index for index, line in enumerate(lines) if line.startswith("| ---")]
-    assert len(starts) == 7
+    assert len(starts) == 9
     for start in starts:
         width = lines[start].count(" | ")
         end = start
@@ -89,6 +92,30 @@ def test_names_cannot_break_a_table() -> None:
 
 def test_what_stays_float_says_why() -> None:
     assert "- 3 stay float: Gelu has no int8 kernel; use ReLU or ReLU6." in markdown(SAMPLE)
+
+
+def test_layers_that_saturate_are_a_table_and_safe_ones_a_line() -> None:
+    quantization = SAMPLE.quantization
+    assert quantization is not None
+    found = quantization.saturation
+    safe = dataclasses.replace(found, layers=found.layers[:1], images=0)
+    unmeasured = dataclasses.replace(
+        found.layers[1], clipped_share=NotMeasured(not_measured="no x86")
+    )
+
+    def lines(saturation: SaturationReport) -> list[str]:
+        changed = dataclasses.replace(quantization, saturation=saturation)
+        return markdown(dataclasses.replace(SAMPLE, quantization=changed)).splitlines()
+
+    assert "| a\\|b | Gemm | 8 | 2 % | 0.12 % | 50 % |" in lines(found)
+    (line,) = (line for line in lines(found) if line.startswith("- Saturation"))
+    assert "possible in 1 of 2 layers, measured on 64 calibration images" in line
+    assert "- Saturation on x86 CPUs without VNNI: none, proven for every layer and image." in (
+        lines(safe)
+    )
+    assert not any("| stem | Conv" in line for line in lines(found) + lines(safe))
+    none = dataclasses.replace(found, layers=(unmeasured,), images=0)
+    assert "| a\\|b | Gemm | 8 | 2 % | not measured | 50 % |" in lines(none)
 
 
 def test_what_was_not_measured_says_why() -> None:

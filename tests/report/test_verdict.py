@@ -38,8 +38,8 @@ def failed(
         models=dataclasses.replace(
             models,
             dense=dataclasses.replace(models.dense, top1=dense),
-            small=None if small is None else dataclasses.replace(SAMPLE.models.int8, top1=small),
-            int8=dataclasses.replace(models.int8, top1=int8),
+            small=None if small is None else dataclasses.replace(SAMPLE.shipped_model, top1=small),
+            int8=dataclasses.replace(SAMPLE.shipped_model, top1=int8),
         ),
     )
     return dataclasses.replace(report, **changes)  # type: ignore[arg-type]
@@ -51,8 +51,8 @@ def options_in(report: BuildReport) -> set[str]:
 
 def test_verdict_of_the_sample() -> None:
     assert verdict(SAMPLE) == (
-        "6.42x faster (95 % CI 6.39 to 6.44), 9.11x smaller, 0.28 points less accurate "
-        "(3 of 360 predictions changed)"
+        "int8 is 6.42x faster (95 % CI 6.39 to 6.44), 9.11x smaller, 0.28 points less accurate "
+        "(3 of 360 predictions changed)."
     )
 
 
@@ -108,7 +108,7 @@ def test_masks_on_weights_are_said_to_change_the_download_alone() -> None:
 
 @pytest.mark.parametrize(("p50_ms", "told"), [(0.0939, True), (0.0940, False), (0.05, True)])
 def test_a_pruned_float_model_that_is_as_fast_is_named(p50_ms: float, told: bool) -> None:
-    small = dataclasses.replace(SAMPLE.models.int8, p50_ms=p50_ms)
+    small = dataclasses.replace(SAMPLE.shipped_model, p50_ms=p50_ms)
     models = dataclasses.replace(SAMPLE.models, small=small)
     found = remarks(dataclasses.replace(SAMPLE, models=models))
     assert any("as fast as int8" in remark for remark in found) is told

@@ -6,6 +6,7 @@ import pytest
 
 from exporter.config import PruneConfig, VerifyConfig
 from exporter.report.model import Gate, NotMeasured
+from exporter.targets import TARGETS
 from exporter.verification.gates import check_budget, check_gates
 from tests.sample_report import SAMPLE
 
@@ -13,7 +14,7 @@ CONFIG = VerifyConfig(max_drop=0.3, min_speedup=1.2)
 
 
 def gates(drop: float | NotMeasured = 0.0, speedup: float | NotMeasured = 2.0) -> dict[str, Gate]:
-    return {gate.name: gate for gate in check_gates(CONFIG, drop, speedup)}
+    return {gate.name: gate for gate in check_gates(CONFIG, TARGETS["cpu-int8"], drop, speedup)}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,24 @@ def test_min_speedup(speedup: float, passed: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("target", "speedup", "passed"),
+    [
+        ("cpu-int8", 1.2, True),
+        ("cpu-int8", 1.19, False),
+        ("cpu-fp32", 1.0, True),
+        ("cpu-fp32", 0.94, False),
+    ],
+)
+def test_the_target_says_what_speedup_is_wanted_where_nobody_does(
+    target: str, speedup: float, passed: bool
+) -> None:
+    _, gate = check_gates(VerifyConfig(), TARGETS[target], 0.0, speedup)
+    assert (gate.passed, gate.limit) == (passed, TARGETS[target].min_speedup)
+    _, explicit = check_gates(CONFIG, TARGETS[target], 0.0, speedup)
+    assert explicit.limit == 1.2
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_never_passes(value: float) -> None:
     result = gates(drop=value, speedup=value)
@@ -70,14 +89,14 @@ def test_what_was_not_measured_never_passes() -> None:
 
 @pytest.mark.parametrize(("limit", "passed"), [(141.001, False), (141.002, True), (150.0, True)])
 def test_max_kb_counts_the_bytes_of_the_file(limit: float, passed: bool) -> None:
-    (gate,) = check_budget(PruneConfig(max_kb=limit), SAMPLE.models.int8)
+    (gate,) = check_budget(PruneConfig(max_kb=limit), SAMPLE.shipped_model)
 
     assert gate == Gate(name="max-kb", limit=limit, unit="kB", measured=141.002, passed=passed)
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(0.092, False), (0.0921, True), (1.0, True)])
 def test_max_ms_counts_the_median_time(limit: float, passed: bool) -> None:
-    (gate,) = check_budget(PruneConfig(max_ms=limit), SAMPLE.models.int8)
+    (gate,) = check_budget(PruneConfig(max_ms=limit), SAMPLE.shipped_model)
 
     assert gate == Gate(name="max-ms", limit=limit, unit="ms", measured=0.0921, passed=passed)
 
@@ -86,4 +105,4 @@ def test_max_ms_counts_the_median_time(limit: float, passed: bool) -> None:
     "config", [PruneConfig(), PruneConfig(max_macs=1), PruneConfig(max_parameters=1)]
 )
 def test_what_is_counted_needs_no_gate(config: PruneConfig) -> None:
-    assert check_budget(config, SAMPLE.models.int8) == ()
+    assert check_budget(config, SAMPLE.shipped_model) == ()

@@ -64,6 +64,15 @@ def test_progress_counts_every_image_once(tmp_path: Path, data: Split) -> None:
     assert (counter.done, counter.total) == (131, 131)
 
 
+def test_a_file_for_one_image_per_run_gives_the_same_logits(tmp_path: Path, data: Split) -> None:
+    one = predict(tmp_path, linear_model(tmp_path / "one.onnx", RIGHT, batch=1), data)
+    logits = np.load(one.logits.path)
+    many = predict(tmp_path, linear_model(tmp_path / "many.onnx", RIGHT), data)
+
+    np.testing.assert_array_equal(logits, np.load(many.logits.path))
+    assert one.count == many.count == 131
+
+
 def test_logits_that_are_not_finite_name_the_file(tmp_path: Path, data: Split) -> None:
     weights = RIGHT.copy()
     weights[1, 1] = np.nan
@@ -91,7 +100,7 @@ def test_an_empty_split_is_refused(tmp_path: Path, make_split: MakeSplit) -> Non
     ("change", "message"),
     [
         pytest.param({"input_name": "x"}, r"inputs x tensor\(uint8\)", id="input name"),
-        pytest.param({"batch": 1}, r"inputs image tensor\(uint8\) \[1, 20", id="fixed batch"),
+        pytest.param({"batch": 2}, r"inputs image tensor\(uint8\) \[2, 20", id="fixed batch"),
         pytest.param({"output_name": "y"}, r"outputs y tensor\(float\)", id="output name"),
     ],
 )

@@ -15,6 +15,7 @@ from exporter.errors import GraphError
 from exporter.report.json import dumps
 from exporter.report.model import BuildReport, Flips, KernelGap
 from exporter.report.schema import SCHEMA_FILE
+from exporter.targets import TARGETS
 from exporter.verification import verify as module
 from exporter.verification.latency import measure_latency
 from exporter.verification.verify import Candidate, verify
@@ -47,7 +48,7 @@ def run(
 ) -> BuildReport:
     cache = Cache(tmp_path / "cache")
     classes = splits.contract.classes
-    return verify(config, cache, "cpu-int8", dense, small, int8, splits.test, classes)
+    return verify(config, cache, TARGETS["cpu-int8"], dense, small, int8, splits.test, classes)
 
 
 def test_an_int8_model_as_good_as_its_float_model_passes(
@@ -59,7 +60,7 @@ def test_an_int8_model_as_good_as_its_float_model_passes(
     assert report.target == "cpu-int8"
     assert report.models.small is None
     assert report.bundle is None
-    for model, given in ((report.models.dense, dense), (report.models.int8, int8)):
+    for model, given in ((report.models.dense, dense), (report.shipped_model, int8)):
         assert model.path == str(given.file.path)
         assert model.bytes == given.file.path.stat().st_size
         assert 0 < model.zstd_bytes < model.bytes
@@ -70,7 +71,7 @@ def test_an_int8_model_as_good_as_its_float_model_passes(
     assert report.drop_points == 0.0
     assert report.flips == Flips(right_to_wrong=0, wrong_to_right=0, wrong_to_wrong=0)
     assert report.kernel_gap == KernelGap(drop_points=0.0, changed_share=0.0)
-    assert report.size_ratio == report.models.int8.bytes / report.models.dense.bytes
+    assert report.size_ratio == report.shipped_model.bytes / report.models.dense.bytes
     assert report.speedup_ci[0] <= report.speedup <= report.speedup_ci[1]
     assert [gate.measured for gate in report.gates] == [report.drop_points, report.speedup]
 
@@ -89,9 +90,9 @@ def test_a_model_that_lost_a_class_fails_and_the_class_is_named(
         ("max-drop", False),
         ("min-speedup", True),
     ]
-    assert report.drop_points == 100 * (30 - report.models.int8.correct) / 30 > 1.0
+    assert report.drop_points == 100 * (30 - report.shipped_model.correct) / 30 > 1.0
     assert report.worst_class.drop_points > 0
-    assert report.flips.right_to_wrong == 30 - report.models.int8.correct
+    assert report.flips.right_to_wrong == 30 - report.shipped_model.correct
 
 
 def test_a_model_that_is_too_slow_fails(
@@ -114,7 +115,9 @@ def test_a_budget_in_bytes_is_a_gate(
     classes = splits.contract.classes
     cache = Cache(tmp_path / "cache")
 
-    report = verify(QUICK, cache, "cpu-int8", dense, None, int8, splits.test, classes, budget)
+    report = verify(
+        QUICK, cache, TARGETS["cpu-int8"], dense, None, int8, splits.test, classes, budget
+    )
 
     assert report.passed is passed
     assert report.gates[-1].name == "max-kb"
@@ -139,7 +142,16 @@ def test_accuracy_comes_from_the_cache_and_times_never_do(
     cached = []
     for _ in range(2):
         cache = Cache(tmp_path / "cache")
-        verify(QUICK, cache, "cpu-int8", dense, None, int8, splits.test, splits.contract.classes)
+        verify(
+            QUICK,
+            cache,
+            TARGETS["cpu-int8"],
+            dense,
+            None,
+            int8,
+            splits.test,
+            splits.contract.classes,
+        )
         cached.append([(stage.name, stage.cached) for stage in cache.runs])
 
     names = ["predict", "predict", "predict-in-float", "download-size", "download-size"]
