@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.artifacts import Cache, StageRun
@@ -13,6 +14,7 @@ from exporter.data.load import load_splits
 from exporter.data.splits import Split, Splits
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
+from exporter.intake.network import check_intake, own_network
 from exporter.models.foreign import short_name
 from exporter.option import check_limits
 from exporter.pruning.criteria import find_criterion
@@ -23,10 +25,11 @@ from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
+from exporter.report.intake import IntakeReport
 from exporter.report.json import dumps
 from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport
-from exporter.report.provenance import QuantizationReport, StageReport
+from exporter.report.provenance import PruningReport, QuantizationReport, StageReport
 from exporter.report.pruning import pruning_report
 from exporter.report.saturation import saturation_report
 from exporter.ship import Shipped, shipped_for
@@ -39,18 +42,15 @@ from exporter.verification.verify import Candidate, verify
 def build(config: BuildConfig, cache: Cache) -> BuildReport:
     """Train, prune, export, quantize, verify, and bundle what passed.
 
+    A network that comes as an ONNX file is neither trained nor pruned.
+
     Raises:
         ExporterError: the request cannot be honoured. A failed gate is no error: the report says
             so, and there is no bundle.
     """
     target = _checked(config)
-    data = normalized_data(load_splits(cache, config.data), config.train)
-    check_criterion(config.prune, config.train, data.contract)
-    teacher = find_teacher(config.prune, data)
-    trained = dense_network(cache, config.train, data)
-    pruned = small_network(cache, config.prune, target, trained, data, teacher)
-    dense = cache.run(export_onnx, trained.checkpoint)
-    small = cache.run(export_onnx, pruned.checkpoint)
+    made = _networks(config, cache, target)
+    data, dense, small = made.data, made.dense, made.small
     int8, quantization = None, None
     if target.scheme == "int8":
         int8, quantization = _quantized(config, cache, target, small, data)
@@ -60,7 +60,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         cache,
         target,
         dense=_candidate(dense),
-        small=_candidate(small) if pruned.rounds else None,
+        small=_candidate(small) if made.pruning else None,
         int8=int8
         and dataclasses.replace(_candidate(int8), file=shipped.file, source=shipped.source),
         data=data.test,
@@ -74,7 +74,8 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         shipped,
         dataclasses.replace(
             report,
-            pruning=pruning_report(pruned, dense, small) if pruned.rounds else None,
+            intake=made.intake,
+            pruning=made.pruning,
             quantization=quantization,
             stages=tuple(_stage_report(run) for run in cache.runs),
             recipe=recipe_tables(config),
@@ -85,6 +86,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
 def _checked(config: BuildConfig) -> Target:
     """Refuse before the long work what would fail after it; return the target."""
     check_limits(config)
+    check_intake(config)
     check_dense(config.train)
     find_criterion(config.prune.criterion, config.prune.unit)
     methods_of(config.calibrate)
@@ -93,6 +95,34 @@ def _checked(config: BuildConfig) -> Target:
     find_emulators(config.verify)
     check_writable(Path(config.out))
     return target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Networks:
+    """The float networks of a build, and the images in the form that they take."""
+
+    data: Splits
+    dense: OnnxModel
+    small: OnnxModel
+    """What is quantized; the dense one where nothing was pruned."""
+    pruning: PruningReport | None = None
+    intake: IntakeReport | None = None
+
+
+def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
+    """Return what was brought along, or else trained and pruned."""
+    if config.intake.onnx:
+        data, model, intake = own_network(cache, config)
+        return _Networks(data=data, dense=model, small=model, intake=intake)
+    data = normalized_data(load_splits(cache, config.data), config.train)
+    check_criterion(config.prune, config.train, data.contract)
+    teacher = find_teacher(config.prune, data)
+    trained = dense_network(cache, config.train, data)
+    pruned = small_network(cache, config.prune, target, trained, data, teacher)
+    dense = cache.run(export_onnx, trained.checkpoint)
+    small = cache.run(export_onnx, pruned.checkpoint)
+    pruning = pruning_report(pruned, dense, small) if pruned.rounds else None
+    return _Networks(data=data, dense=dense, small=small, pruning=pruning)
 
 
 def _quantized(
@@ -135,7 +165,7 @@ def _bundled(
     """
     target = find_target(config.target)
     out = Path(config.out)
-    name = short_name(config.train.model)
+    name = Path(config.intake.onnx).stem or short_name(config.train.model)
     if report.passed:
         final = bundle_path(out, name, target)
         moved = dataclasses.replace(report.shipped_model, path=str(final / target.file_name))

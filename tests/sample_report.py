@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.report.intake import IntakeReport
 from exporter.report.model import (
     BuildReport,
     DistillationReport,
@@ -136,6 +137,17 @@ SAMPLE = BuildReport(
         operating_system="Linux-6.1",
         python="3.11.2",
         onnxruntime="1.32.0",
+    ),
+    intake=IntakeReport(
+        path="theirs.onnx",
+        sha256="0f1e" * 16,
+        opset=9,
+        normalization="imagenet",
+        first_operators=("Transpose", "Sub"),
+        dropped_softmax=True,
+        difference=4.2e-7,
+        validation_top1=97.1,
+        warning="WARNING: on 500 validation images another normalisation fits better.",
     ),
     pruning=PruningReport(
         criterion="l2",

@@ -32,3 +32,22 @@ class IntakeReport:
     """Validation images that it classifies correctly, in percent."""
     warning: str | None
     """Said where another normalisation fits better, or none fits; else null."""
+
+
+def lines(intake: IntakeReport) -> list[str]:
+    """Return the facts as items of a Markdown list."""
+    pixels = "what its metadata says" if intake.normalization is None else intake.normalization
+    found = [
+        f"- File: {intake.path}, sha256 {intake.sha256}.",
+        f"- It takes these pixels: {pixels}; {intake.validation_top1:.2f} % right on validation.",
+    ]
+    if intake.opset is not None:
+        found.append(f"- Written in opset {intake.opset}.")
+    if intake.first_operators:
+        listed = ", ".join(intake.first_operators)
+        found.append(f"- Operators at its start that became part of the input: {listed}.")
+    if intake.dropped_softmax:
+        found.append("- Its softmax at the end is left out: the outputs are logits.")
+    if intake.difference is not None:
+        found.append(f"- Largest relative difference from it: {intake.difference:.1e}.")
+    return found + ([f"- {intake.warning}"] if intake.warning else [])

@@ -12,6 +12,7 @@ from exporter.report.instruction_sets import (
     measured_rows,
     unmeasured,
 )
+from exporter.report.intake import lines as intake_lines
 from exporter.report.model import (
     BuildReport,
     Machine,
@@ -48,6 +49,7 @@ def markdown(report: BuildReport) -> str:
         _instruction_sets(report.instruction_sets) if report.instruction_sets else [],
         ["## Speed", "", *_speed(report)],
         ["## Download", "", *_download(report)],
+        ["## Own ONNX file", "", *map(_escaped, intake_lines(report.intake))] if report.intake else [],
         _pruning(report.pruning) if report.pruning else [],
         _quantization(report.quantization) if report.quantization else [],
         ["## Machine", "", *_machine(report.machine)],

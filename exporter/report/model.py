@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.report.instruction_sets import InstructionSetReport, InstructionSetResult
+from exporter.report.intake import IntakeReport
 from exporter.report.not_measured import DESCRIBED, NotMeasured
 from exporter.report.provenance import (
     BudgetReport,
@@ -215,6 +216,8 @@ class BuildReport:
     """Logical cores that the process was pinned to while timing."""
     machine: Machine
     """Where this was measured."""
+    intake: IntakeReport | None = None
+    """The ONNX file that was brought along; null where the network was trained here."""
     pruning: PruningReport | None = None
     """What was removed; null where nothing was, or where verify got finished files."""
     quantization: QuantizationReport | None = None

@@ -19,6 +19,7 @@ def test_a_full_report_has_every_section() -> None:
         "Instruction sets",
         "Speed",
         "Download",
+        "Own ONNX file",
         "Pruning",
         "Quantization",
         "Machine",
@@ -29,7 +30,13 @@ def test_a_full_report_has_every_section() -> None:
 
 def test_sections_without_content_are_left_out() -> None:
     bare = dataclasses.replace(
-        SAMPLE, pruning=None, quantization=None, stages=(), recipe={}, instruction_sets=()
+        SAMPLE,
+        intake=None,
+        pruning=None,
+        quantization=None,
+        stages=(),
+        recipe={},
+        instruction_sets=(),
     )
 
     assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Download", "Machine"]
@@ -135,3 +142,19 @@ def test_a_failed_report_says_so_and_what_to_try() -> None:
     assert "**Failed.**" in text
     assert "- Or accept the speed: --min-speedup 6.4." in text
     assert "| min-speedup | 6.42x faster, at least 7x is wanted | no |" in text
+
+
+def test_an_own_file_is_told_about() -> None:
+    text = markdown(SAMPLE)
+
+    assert "- File: theirs.onnx, sha256 0f1e0f1e" in text
+    assert "- Operators at its start that became part of the input: Transpose, Sub." in text
+    assert "- Largest relative difference from it: 4.2e-07." in text
+    assert "- WARNING: on 500 validation images" in text
+    assert SAMPLE.intake is not None
+    plain = dataclasses.replace(
+        SAMPLE.intake, opset=None, normalization=None, difference=None, warning=None,
+        first_operators=(), dropped_softmax=False,
+    )  # fmt: skip
+    section = markdown(dataclasses.replace(SAMPLE, intake=plain)).split("## Own ONNX file\n\n")[1]
+    assert len(section.split("\n\n")[0].splitlines()) == 2
