@@ -37,9 +37,9 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
         *_worst(report),
         *(Text(remark) for remark in remarks(report)),
         "",
+        *_instruction_sets(report),
         _gates(report, ascii_only),
         "",
-        *_instruction_sets(report),
         *(_success(report) if report.passed else _failure(report, ascii_only)),
     )
 
