@@ -76,8 +76,8 @@ class TrainConfig:
         "",
         "Pixels the weights were trained on: own, imagenet, cifar10, cifar100, inception (-1 to "
         "1), none (0 to 1), raw (0 to 255)",
-        default_text="own; with --weights of another network imagenet, of Inception inception; with "
-        "--onnx what the file's first operators tell, else imagenet",
+        default_text="own; with --weights of another network imagenet, of Inception inception; "
+        "with --onnx what the file's first operators tell, else imagenet",
     )
     mean: str = option(
         "",
@@ -333,6 +333,39 @@ class CalibrationConfig:
     )
 
 
+CORRECTIONS = ("open-clips", "equalize", "adaround", "bias")
+"""What ``CorrectionConfig`` knows, in the order in which it is done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorrectionConfig:
+    """What is done to take back some of quantization's error."""
+
+    correct: str = option(
+        "none",
+        "none, or corrections of the int8 model, comma-separated: open-clips, equalize, adaround "
+        "(takes minutes), bias",
+    )
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The corrections asked for, in their order; raises ConfigError for an unknown one."""
+        asked = [name.strip() for name in self.correct.split(",")]
+        if asked == ["none"]:
+            return ()
+        unknown = [name for name in asked if name not in CORRECTIONS]
+        if unknown:
+            raise ConfigError(
+                f"--correct: unknown correction {unknown[0]!r}. Known: {', '.join(CORRECTIONS)}, "
+                "separated by commas; or none."
+            )
+        return tuple(name for name in CORRECTIONS if name in asked)
+
+    def check_rules(self) -> None:
+        """Raise ConfigError for an unknown correction."""
+        _ = self.chosen  # raises
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyConfig:
     """What the artifact must prove."""
@@ -381,6 +414,7 @@ class BuildConfig:
     prune: PruneConfig = field(default_factory=PruneConfig)
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     calibrate: CalibrationConfig = field(default_factory=CalibrationConfig)
+    correct: CorrectionConfig = field(default_factory=CorrectionConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
 
     def check_rules(self) -> None:

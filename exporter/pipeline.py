@@ -23,6 +23,7 @@ from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.audit import audit_saturation, saturates_somewhere
 from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
+from exporter.quantization.corrections.apply import corrected, rescaled
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
 from exporter.report.intake import IntakeReport
@@ -129,8 +130,10 @@ def _quantized(
     config: BuildConfig, cache: Cache, target: Target, small: OnnxModel, data: Splits
 ) -> tuple[QuantizedModel, QuantizationReport]:
     """Return the int8 model of ``small``, and how it was made."""
+    small = rescaled(cache, config.correct, small)
     ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
     int8 = choose_ranges(cache, target, small, ranges, data.validation)
+    int8 = corrected(cache, config.correct, target, small, ranges, int8, data.calibration)
     calibration = data.calibration if saturates_somewhere(target) else None
     audit = cache.run(audit_saturation, int8.file, calibration)
     return int8, QuantizationReport(

@@ -19,6 +19,7 @@ PANELS = {
     "prune": "Pruning",
     "intake": "Own ONNX file",
     "calibrate": "Calibration",
+    "correct": "Correction",
     "verify": "Verification",
 }
 """Headings of the help text by part of ``BuildConfig``."""

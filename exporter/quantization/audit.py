@@ -13,11 +13,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 
 from exporter.artifacts import Artifact
 from exporter.contract import INPUT_NAME
@@ -26,12 +25,10 @@ from exporter.errors import GraphError
 from exporter.graph.limits import read_model
 from exporter.progress import track
 from exporter.quantization.integer_layers import IntegerLayer, integer_layers
+from exporter.quantization.probe import open_probe
 from exporter.quantization.saturated_sums import emulate
 from exporter.quantization.saturation import risky_pairs
 from exporter.targets import Target
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 VERSION = 1
 
@@ -41,8 +38,6 @@ SEVEN_BITS = 64
 IMAGES = 64
 """At most so many images are measured."""
 BATCH = 8
-_ERRORS_ONLY = 3
-"""ONNX Runtime's log level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +150,7 @@ class _Tally:
 def _measure(model: ModelProto, tallies: Sequence[_Tally], images: NDArray[np.uint8]) -> None:
     """Run the file on ``images`` and count what each layer clips."""
     names = list(dict.fromkeys(tally.layer.activation for tally in tallies))
-    session = _session(model, names)
+    session = open_probe(model, names)
     with track("Auditing saturation", total=len(images)) as advance:
         for start in range(0, len(images), BATCH):
             batch = np.ascontiguousarray(images[start : start + BATCH])
@@ -167,17 +162,3 @@ def _measure(model: ModelProto, tallies: Sequence[_Tally], images: NDArray[np.ui
             for tally in tallies:
                 tally.count(values[tally.layer.activation])
             advance(len(batch), "")
-
-
-def _session(model: ModelProto, names: Sequence[str]) -> InferenceSession:
-    """Return a session that computes in float between the 8-bit tensors, and returns ``names``."""
-    import onnxruntime as ort  # the proof needs none, and `inspect` wants to be quick
-
-    shown = ModelProto.FromString(model.SerializeToString())
-    shown.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return ort.InferenceSession(
-        shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

@@ -7,6 +7,7 @@ of an image would be many times the image, so they come in blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from exporter.quantization.integer_layers import IntegerLayer, Window, as_bytes
 
+Number = TypeVar("Number", bound=np.generic)
 BLOCK = 1 << 22
 """Bytes of activations in hand at a time."""
 Place = tuple[int, slice]
@@ -45,7 +47,7 @@ def blocks(
             yield place, windows[place].reshape(-1, layer.taps, layer.groups, channels)
 
 
-def channels_last(layer: IntegerLayer, outputs: NDArray[np.generic]) -> NDArray[np.generic]:
+def channels_last(layer: IntegerLayer, outputs: NDArray[Number]) -> NDArray[Number]:
     """Return a layer's outputs, as the graph has them, in the shape ``output_shape``."""
     if layer.window is None:
         return outputs.reshape(1, -1, outputs.shape[-1])

@@ -62,6 +62,21 @@ class QuantizedModel:
     macs: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class QuantizedCore:
+    """A network without its input side: both forms read ``normalized`` and write logits.
+
+    Layers have the same names in both.
+    """
+
+    floating: ModelProto
+    quantized: ModelProto
+    """In QDQ form."""
+    seven_bit_layers: tuple[str, ...]
+    tools: Mapping[str, str]
+    """Versions of what made it."""
+
+
 def quantize(
     out: Path, target: Target, model: OnnxModel, ranges: Artifact, method: str
 ) -> QuantizedModel:
@@ -79,6 +94,12 @@ def quantize(
             cannot be quantized.
         CoverageError: a layer would not run as an integer kernel.
     """
+    core = quantized_core(target, model, ranges)
+    return write_quantized(out, target, model, ranges, method, core)
+
+
+def quantized_core(target: Target, model: OnnxModel, ranges: Artifact) -> QuantizedCore:
+    """Return the network of ``model`` without its input side, before and after quantization."""
     contract = model.contract
     chosen = _ranges_of(model, ranges)
     core = read_model(model.file.checked())
@@ -88,18 +109,37 @@ def quantize(
     core = prepare(core)
     chosen = _with_exact(chosen, exact | use_addition_for_hard_sigmoid(core))
     quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract)
+    return QuantizedCore(
+        floating=core, quantized=quantized, seven_bit_layers=seven_bit_layers, tools=tools
+    )
+
+
+def write_quantized(
+    out: Path,
+    target: Target,
+    model: OnnxModel,
+    ranges: Artifact,
+    method: str,
+    core: QuantizedCore,
+    corrections: tuple[str, ...] = (),
+) -> QuantizedModel:
+    """Give a quantized core its input side back, write ``model.onnx`` and check what it became."""
+    contract, quantized = model.contract, core.quantized
     absorb_factors(quantized)
     attach_image_to_quantized(quantized, contract)
+    described: dict[str, str | list[str]] = {
+        "target": target.name,
+        "method": method,
+        "seven_bit_layers": list(core.seven_bit_layers),
+    }
+    if corrections:
+        described["corrections"] = list(corrections)
     write_metadata(
         quantized,
         contract,
-        tools=tools,
+        tools=core.tools,
         digests={"float_model": model.file.sha256, "ranges": ranges.sha256},
-        quantization={
-            "target": target.name,
-            "method": method,
-            "seven_bit_layers": list(seven_bit_layers),
-        },
+        quantization=described,
     )
     path = out / "model.onnx"
     save_model(quantized, path)
@@ -111,7 +151,7 @@ def quantize(
         target=target.name,
         method=method,
         coverage=measure_coverage(path, contract),
-        seven_bit_layers=seven_bit_layers,
+        seven_bit_layers=core.seven_bit_layers,
         parameters=count_parameters(shipped),
         macs=count_macs(shipped),
     )
