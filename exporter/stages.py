@@ -6,6 +6,7 @@ is the next one's input, on this machine or another.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +14,20 @@ from pathlib import Path
 from pydantic_core import to_json
 
 from exporter.artifacts import RESULT, Artifact, Cache
-from exporter.config import CalibrationConfig, DataConfig, PruneConfig, TrainConfig, VerifyConfig
+from exporter.config import (
+    BuildConfig,
+    CalibrationConfig,
+    DataConfig,
+    PruneConfig,
+    TrainConfig,
+    VerifyConfig,
+)
 from exporter.data.load import load_splits
 from exporter.errors import ConfigError, DataError, GraphError, OutputError
 from exporter.finished import as_trained, load_checkpoint, load_stage
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
+from exporter.intake.network import own_network
 from exporter.option import check_limits
 from exporter.pruning.layer_times import machine_key
 from exporter.pruning.pruned import Pruned
@@ -26,6 +35,7 @@ from exporter.pruning.sensitivity import Sensitivity, scan, scan_config
 from exporter.pruning.sensitivity_plot import plot_sensitivity
 from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate
+from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.report.model import BuildReport
 from exporter.ship import shipped_for
@@ -107,25 +117,33 @@ def calibrate_files(
 
 
 def quantize_files(
-    model: Path, ranges: Path, target: str, cache: Cache, out: Path
+    model: Path, ranges: Path | None, config: BuildConfig, cache: Cache, out: Path
 ) -> QuantizedModel:
-    """Quantize a float ONNX file with ranges that were measured on it.
+    """Quantize a float ONNX file with ranges that were measured on it, or are measured now.
 
+    Files that this tool did not write are wrapped to its contract first, as ``build --onnx`` does.
     Where the target wants an .ort file, the .onnx file it was made of and the operators it needs
     (.config) go beside it.
     """
-    if not ranges.is_file():
+    check_limits(config)
+    if ranges is not None and not ranges.is_file():
         raise DataError(
             f"{ranges} is not a file. Make it with `exporter calibrate {model} --out {ranges}`."
         )
-    found = find_target(target)
+    found = find_target(config.target)
     check_quantizes(found)
     if (out.suffix == ".ort") != (found.file_format == "ort"):
         raise OutputError(
-            f"--out is {out}, but the file for {target} ends in .{found.file_format}."
+            f"--out is {out}, but the file for {found.name} ends in .{found.file_format}."
         )
-    source = read_onnx_model(model)
-    quantized = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
+    if ranges is None:
+        own = dataclasses.replace(config.intake, onnx=str(model))
+        data, source, _ = own_network(cache, dataclasses.replace(config, intake=own))
+        measured = cache.run(calibrate, config.calibrate, source, data.calibration)
+        quantized = choose_ranges(cache, found, source, measured, data.validation)
+    else:
+        source = read_onnx_model(model)
+        quantized = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
     shipped = shipped_for(cache, found, quantized)
     for file in shipped.files.values():
         _publish(file.path, out if file == shipped.file else out.with_suffix(file.path.suffix))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from exporter.artifacts import Cache
 from exporter.cli.answer import Answer, facts
 from exporter.cli.command import command
 from exporter.cli.verdict import verdict
-from exporter.config import BuildConfig
+from exporter.config import PIXELS, BuildConfig, IntakeConfig
 
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` or `prune` wrote.")
@@ -19,12 +20,21 @@ Checkpoint = Annotated[
 FloatModel = Annotated[
     Path, typer.Argument(metavar="MODEL.onnx", help="Float model that `convert` wrote.")
 ]
+AnyFloatModel = Annotated[
+    Path, typer.Argument(metavar="MODEL.onnx", help="Float model, of `convert` or anybody else's.")
+]
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="Folder that receives the checkpoint.")
 ]
 OutModel = Annotated[
     Path, typer.Option("--out", metavar="MODEL.onnx", help="File that receives the model.")
 ]
+
+PIXELS_AND_ENDS = (
+    *(f"train.{name}" for name in PIXELS),
+    *(f"intake.{entry.name}" for entry in fields(IntakeConfig) if entry.name != "onnx"),
+)
+"""What is to be said about a model that this tool did not write; its name is no option here."""
 
 
 @command("data", "train")
@@ -104,25 +114,30 @@ def calibrate(
     return facts({"ranges": paths})
 
 
-@command("target")
+@command("target", "data", *PIXELS_AND_ENDS, "calibrate")
 def quantize(
-    model: FloatModel,
+    model: AnyFloatModel,
     config: BuildConfig,
     cache: Cache,
-    ranges: Annotated[
-        Path,
-        typer.Option("--ranges", metavar="RANGES.json", help="Ranges that `calibrate` wrote."),
-    ],
     out: OutModel,
+    ranges: Annotated[
+        Path | None,
+        typer.Option(
+            "--ranges",
+            metavar="RANGES.json",
+            help="Ranges that `calibrate` wrote. \\[default: none, they are measured on --data]",
+        ),
+    ] = None,
 ) -> Answer:
-    """Make a static int8 model of a float one and its ranges."""
+    """Make a static int8 model of a float one, of this tool's or any other classifier."""
     from exporter import stages
 
-    quantized = stages.quantize_files(model, ranges, config.target, cache, out)
+    quantized = stages.quantize_files(model, ranges, config, cache, out)
     return facts(
         {
             "model": out,
             "target": quantized.target,
+            "method": quantized.method,
             "executed_as_integers": quantized.coverage.integer,
             "executed_in_float": quantized.coverage.floating,
             "why_float": quantized.coverage.reasons,

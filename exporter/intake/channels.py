@@ -1,9 +1,9 @@
 """Networks that take other channels than red, green and blue -> networks that take these.
 
 Blue, green and red is another order of the same; grey is ``0.299 R + 0.587 G + 0.114 B`` (ITU-R
-BT.601, as Pillow and OpenCV have it, without their rounding). Both are a matrix by which the kernels
-of the first convolution can be multiplied. The weights of grey add up to 1, so that a normalisation
-that holds for grey holds for all three, and zero padding stays zero padding.
+BT.601, as Pillow and OpenCV have it, without their rounding). Both are a matrix by which the
+kernels of the first convolution can be multiplied. The weights of grey add up to 1, so that a
+normalisation that holds for grey holds for all three, and zero padding stays zero padding.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from exporter.contract import OUTPUT_NAME
 from exporter.errors import ConfigError
-from exporter.graph.wiring import Wiring, int_attribute
+from exporter.graph.wiring import Wiring, int_attribute, replace_nodes
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -17,7 +17,9 @@ def read_names(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ConfigError(f"--classes is {path}, which cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"--classes is {path}, which cannot be read: {error.strerror}."
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--classes is {path}, which is not a text in UTF-8.") from error
     names = tuple(line.strip() for line in lines)
@@ -73,3 +75,4 @@ def select_rows(core: ModelProto, rows: list[int]) -> None:
             helper.make_node("Gather", [f"{OUTPUT_NAME}_all", indices.name], [OUTPUT_NAME], axis=1)
         )
     graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(rows)
+    replace_nodes(core, graph.node)

@@ -39,7 +39,9 @@ def external_files(model: ModelProto, folder: Path) -> tuple[Path, ...]:
                 "as one file."
             )
         if not file.is_file():
-            raise GraphError(f"needs the file {file}, which is not there; copy it beside the model.")
+            raise GraphError(
+                f"needs the file {file}, which is not there; copy it beside the model."
+            )
         files.add(file)
         # Without a length, everything from the offset to the end belongs to the tensor.
         bytes_to_read += info.length if info.length is not None else file.stat().st_size

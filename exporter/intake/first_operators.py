@@ -66,9 +66,7 @@ def take_first_operators(model: ModelProto, image: ImageInput, batch: int) -> Fi
             f"takes whole numbers in {image.name!r} and does not start by casting them to float32."
         )
     _start_at(model, name, order, image, batch, taken)
-    return FirstOperators(
-        gain=gain, offset=offset, operators=tuple(node.op_type for node in taken)
-    )
+    return FirstOperators(gain=gain, offset=offset, operators=tuple(node.op_type for node in taken))
 
 
 def _affine(

@@ -135,7 +135,9 @@ def _dims(info: ValueInfoProto) -> Shape:
     )
 
 
-def _layout(model: ModelProto, name: str, shape: Sequence[int | None], config: IntakeConfig) -> Layout:
+def _layout(
+    model: ModelProto, name: str, shape: Sequence[int | None], config: IntakeConfig
+) -> Layout:
     if config.layout != "auto":
         return "NCHW" if config.layout == "nchw" else "NHWC"
     first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
@@ -152,9 +154,7 @@ def _layout(model: ModelProto, name: str, shape: Sequence[int | None], config: I
     )
 
 
-def _sides(
-    height: int | None, width: int | None, name: str, size: Size | None
-) -> tuple[int, int]:
+def _sides(height: int | None, width: int | None, name: str, size: Size | None) -> tuple[int, int]:
     if size is None:
         if height is None or width is None:
             raise ConfigError(
@@ -183,7 +183,9 @@ def _constants(config: IntakeConfig) -> dict[str, float]:
     return constants
 
 
-def _filled(info: ValueInfoProto, value: float, batch: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+def _filled(
+    info: ValueInfoProto, value: float, batch: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
     shape = [size or batch for size in _dims(info)]  # what is free is most likely the batch
     kind = info.type.tensor_type.elem_type
     try:

@@ -35,8 +35,8 @@ def use_opset(model: ModelProto) -> ModelProto:
             return _converted(prepare(model))
         detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GraphError(
-            f"cannot be brought from opset {found} to {OPSET}: {detail.rstrip('.')}. Export it with "
-            f"opset {OPSET} or newer."
+            f"cannot be brought from opset {found} to {OPSET}: {detail.rstrip('.')}. Export it "
+            f"with opset {OPSET} or newer."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Which pixels a network takes: what the user states, and what its own first operators add to it."""
+"""Which pixels a network takes: what the user states, and what its first operators add to it."""
 
 from __future__ import annotations
 

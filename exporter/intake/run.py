@@ -25,7 +25,9 @@ def open_model(model: ModelProto) -> ort.InferenceSession:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        raise GraphError(f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}") from error
+        raise GraphError(
+            f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}"
+        ) from error
 
 
 def check_bearable(model: ModelProto) -> None:

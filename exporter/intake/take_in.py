@@ -49,8 +49,8 @@ VERSION = 1
 TOLERANCE = 1e-4
 """As for an export from torch: sums of float32 in another order give 1e-7 to 1e-5."""
 FOLDED_BATCH = 3
-"""Images for which shapes are folded where the file takes any number of them. Not 1, which broadcasts
-and is squeezed away; any other would do."""
+"""Images for which shapes are folded where the file takes any number of them. Not 1, which is
+broadcast and squeezed away; any other would do."""
 TOOLS = ("onnx", "onnxruntime")
 
 
@@ -94,7 +94,7 @@ def take_in(
         GraphError: the file is not allowed, no float classifier of these classes, or cannot be
             wrapped without changing what it computes.
     """
-    path = [file.checked() for file in files][0]
+    path, *_ = (file.checked() for file in files)
     try:
         return _taken_in(out, config, path, files, names, stated, contract, validation)
     except GraphError as error:
@@ -175,9 +175,7 @@ def _core(
     return core, first
 
 
-def _pixels(
-    user: ModelProto, first: FirstOperators, stated: Normalization | None
-) -> Normalization:
+def _pixels(user: ModelProto, first: FirstOperators, stated: Normalization | None) -> Normalization:
     takes_bytes = user.graph.input[0].type.tensor_type.elem_type != TensorProto.FLOAT
     pixels = stated or usual_pixels(first, takes_bytes=takes_bytes)
     if takes_bytes and not is_raw(pixels):

@@ -36,6 +36,8 @@ def classifier(
     last: Sequence[NodeProto] = (),
     constants: Mapping[str, Array] | None = None,
     channels: int = 3,
+    width: int = 16,
+    classes: int = len(CLASSES),
     inputs: Sequence[ValueInfoProto] = (),
     outputs: Sequence[ValueInfoProto] | None = None,
     listed: bool = False,
@@ -48,9 +50,11 @@ def classifier(
         image: the image's input, channels first and any batch unless told otherwise.
         first: nodes in front of the network.
         start: the tensor that the network reads.
-        last: nodes behind ``scores [N, 5]``; the last one's output is the graph's.
+        last: nodes behind ``scores``; the last one's output is the graph's.
         constants: initializers of ``first`` and ``last``.
         channels: of the image.
+        width: channels of the second convolution.
+        classes: numbers in ``scores``.
         inputs: further inputs.
         outputs: in place of the last node's.
         listed: whether weights are listed as inputs, as version 3 of the format wanted.
@@ -63,8 +67,8 @@ def classifier(
 
     tensors: dict[str, Array] = {
         "w1": weights(8, channels, 3, 3), "scale": 1 + weights(8) / 4, "shift": weights(8),
-        "mean": weights(8), "var": 1 + weights(8) ** 2, "w2": weights(16, 8, 3, 3),
-        "b2": weights(16), "w3": weights(16, len(CLASSES)), "b3": weights(len(CLASSES)),
+        "mean": weights(8), "var": 1 + weights(8) ** 2, "w2": weights(width, 8, 3, 3),
+        "b2": weights(width), "w3": weights(width, classes), "b3": weights(classes),
     }  # fmt: skip
     if flatten:
         tensors["flat_shape"] = np.array(flatten, np.int64)
@@ -83,7 +87,7 @@ def classifier(
         *last,
     ]
     output = helper.make_tensor_value_info(
-        nodes[-1].output[0], TensorProto.FLOAT, ["batch", len(CLASSES)]
+        nodes[-1].output[0], TensorProto.FLOAT, ["batch", classes]
     )
     initializers = [
         numpy_helper.from_array(value, name)

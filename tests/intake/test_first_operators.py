@@ -31,9 +31,7 @@ def node(kind: str, *names: str, **attributes: object) -> NodeProto:
 
 
 def image(layout: Layout = "NCHW") -> ImageInput:
-    return ImageInput(
-        name="data", layout=layout, channels=3, height=SIDE, width=SIDE, batch=None
-    )
+    return ImageInput(name="data", layout=layout, channels=3, height=SIDE, width=SIDE, batch=None)
 
 
 IN_BYTES = {"m": planes(255 * MEAN), "s": planes(255 * STD)}

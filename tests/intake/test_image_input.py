@@ -57,7 +57,12 @@ def test_a_stated_layout_wins() -> None:
 @pytest.mark.parametrize(
     ("model", "config", "size", "message"),
     [
-        (classifier(image=image_input("N", 3, "h", "w")), CONFIG, None, "any size in 'data'.*--size"),
+        (
+            classifier(image=image_input("N", 3, "h", "w")),
+            CONFIG,
+            None,
+            "any size in 'data'.*--size",
+        ),
         (classifier(), CONFIG, Size(8, 8), "--size is 8x8, but the file takes images of 12x12"),
         (classifier(), IntakeConfig(input="x"), None, "--input is 'x', .*inputs are data"),
         (
