@@ -36,7 +36,7 @@ from exporter.artifacts import LIBRARIES
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.data.splits import Split
 from exporter.errors import OutputError
-from exporter.targets import Target
+from exporter.targets import WEB_PAGE, Target
 
 if TYPE_CHECKING:
     from exporter.ship import Shipped
@@ -79,7 +79,7 @@ def bundle(
 
     golden = choose_golden(shipped.file, validation)
     deployed = package_files("deploy")
-    page = ("index.html", "classify.mjs") if target.web_page else ()
+    page = WEB_PAGE if target.web_page else ()
     files = {
         **{name: file.checked().read_bytes() for name, file in shipped.files.items()},
         **{name: deployed.joinpath("web", name).read_bytes() for name in page},

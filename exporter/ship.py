@@ -24,12 +24,11 @@ from exporter.graph.limits import read_model
 from exporter.graph.model import OnnxModel
 from exporter.graph.ort_format import write_ort
 from exporter.quantization.quantize import QuantizedModel
-from exporter.targets import FileFormat, Target
+from exporter.targets import OPERATORS, FileFormat, Target
 from exporter.verification.session import open_session
 
 VERSION = 1
 
-OPERATORS = "required_operators.config"
 PROBE_IMAGES = 2
 TOLERANCE = 1e-4
 """Accepted difference of a logit, as a share of the largest. Integer kernels agree to the bit; a

@@ -26,6 +26,11 @@ SevenBit = Literal["never", "where-needed", "always"]
 Scheme = Literal["int8", "float"]
 FileFormat = Literal["onnx", "ort"]
 
+OPERATORS = "required_operators.config"
+"""File that tells a minimal build of ONNX Runtime which operators it must have."""
+WEB_PAGE = ("index.html", "classify.mjs")
+"""Files that run a model in a browser."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
@@ -57,8 +62,14 @@ class Target:
 
     @property
     def file_name(self) -> str:
-        """What the file is called in a bundle."""
+        """What the device loads is called in a bundle."""
         return f"model.{self.file_format}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What lies in a bundle for this target, beside what lies in all of them."""
+        beside = ("model.onnx", OPERATORS) if self.file_format == "ort" else ()
+        return (self.file_name, *beside, *(WEB_PAGE if self.web_page else ()))
 
 
 _TARGETS = (

@@ -26,6 +26,7 @@ from exporter.bundle import bundle, bundle_path, write_failure
 from exporter.contract import InputContract
 from exporter.errors import CacheError, DataError, GraphError, OutputError
 from exporter.golden import COUNT, TOLERANCE, choose_golden
+from exporter.targets import TARGETS, Target
 from tests.tiny_bundle import (
     CLASSES,
     CONTRACT,
@@ -70,6 +71,19 @@ def test_a_bundle_holds_what_was_given(tmp_path: Path) -> None:
     assert files["report.md"] == b"# Report\n"
     assert files["run.py"] == (Path(__file__).parents[1] / "deploy" / "run.py").read_bytes()
     assert files["README.txt"].count(b"\n") == 3
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_each_target_has_its_files(tmp_path: Path, target: Target) -> None:
+    folder = tiny_bundle(tmp_path, target=target)
+    assert folder.name == f"tiny-{target.name}"
+    assert contents(folder).keys() == FILES - {"model.onnx"} | set(target.files)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert manifest["file"] == target.file_name
+    assert manifest["isas"] == list(target.isas)
+    session = ort.InferenceSession(folder / target.file_name)
+    batch = session.get_inputs()[0].shape[0]
+    assert (batch == 1) is target.fixed_batch
 
 
 def test_the_manifest_describes_every_other_file(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_text_names_every_option_that_is_set() -> None:
     assert expected["intake"].pop("constant") == ()
     assert tables["intake"].pop("constant") == []
     assert expected["prune"].pop("prune") is None
+    assert expected["verify"].pop("min_speedup") is None
     assert tables == expected
 
 

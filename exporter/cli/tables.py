@@ -16,14 +16,18 @@ def targets() -> Answer:
             {
                 "target": target.name,
                 "summary": target.summary,
-                "seven_bit_weights": target.seven_bit_weights,
+                "ships": target.scheme,
+                "seven_bit_weights": None if target.scheme == "float" else target.seven_bit_weights,
                 "per_channel": target.per_channel,
                 "channel_multiple": target.channel_multiple,
+                "batch": 1 if target.fixed_batch else "any",
+                "files": target.files,
+                "min_speedup": target.min_speedup,
                 "instruction_sets": target.isas,
             }
             for target in TARGETS.values()
         ],
-        hidden=("per_channel", "channel_multiple"),
+        hidden=("ships", "per_channel", "channel_multiple", "batch", "min_speedup"),
     )
 
 

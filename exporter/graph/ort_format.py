@@ -54,19 +54,21 @@ def write_ort(source: Path, destination: Path) -> str:
     except Exception as error:  # the runtime's exceptions have no base of their own
         detail = " ".join(str(error).split())
         raise GraphError(f"ONNX Runtime cannot convert {source} to its format: {detail}") from error
-    destination.write_bytes(with_sorted_type_names(destination.read_bytes()))
-    return _required_operators(destination)
+    data = with_sorted_type_names(destination.read_bytes())
+    destination.write_bytes(data)
+    return _required_operators(data)
 
 
-def _required_operators(path: Path) -> str:
-    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
-
-    required: dict[str, dict[int, set[str]]] = {}
-    OrtFormatModelProcessor(str(path), required, None).process()
+def _required_operators(data: bytes) -> str:
+    graph = _session(data).Model().Graph()
+    required: dict[tuple[str, int], set[str]] = {}
+    for index in range(graph.NodesLength()):
+        node = graph.Nodes(index)
+        domain = node.Domain().decode() or "ai.onnx"
+        required.setdefault((domain, node.SinceVersion()), set()).add(node.OpType().decode())
     return "".join(
         f"{domain};{version};{','.join(sorted(operators))}\n"
-        for domain, versions in sorted(required.items())
-        for version, operators in sorted(versions.items())
+        for (domain, version), operators in sorted(required.items())
     )
 
 

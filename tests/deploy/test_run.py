@@ -20,7 +20,8 @@ from PIL import Image
 import deploy.run
 from exporter.bundle import FORMAT_VERSION
 from exporter.data.decode import decode_image
-from tests.tiny_bundle import CLASSES, CONTRACT
+from exporter.targets import TARGETS
+from tests.tiny_bundle import CLASSES, CONTRACT, tiny_bundle
 
 
 def run(
@@ -285,6 +286,35 @@ def test_run_py_finds_the_bundle_beside_it(shipped: Path, tmp_path: Path) -> Non
     assert "several bundles" in said(run(folder=tmp_path), 2)
     assert run("--no-latency", "--bundle", "two", folder=tmp_path).returncode == 0
     assert "three is not a folder" in said(run("--bundle", "three", folder=tmp_path), 2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_has_a_bundle_that_passes(tmp_path: Path, name: str) -> None:
+    folder = tiny_bundle(tmp_path, target=TARGETS[name])
+    Image.new("RGB", (9, 12), "blue").save(tmp_path / "blue.png")
+    result = run("--json", "--no-latency", tmp_path / "blue.png", folder=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert document["target"] == name
+    assert document["golden"]["agree"] == 32
+    assert len(document["images"][0]["top"]) == 3
+
+
+def test_damage_to_the_file_that_the_device_loads_is_named(tmp_path: Path) -> None:
+    folder = tiny_bundle(tmp_path, target=TARGETS["mobile-int8"])
+    (folder / "model.ort").unlink()
+    assert said(run(folder=folder), 1).endswith("model.ort is missing.")
+    edit = json.loads((folder / "manifest.json").read_bytes())
+    del edit["files"]["model.ort"]
+    (folder / "manifest.json").write_text(json.dumps(edit))
+    assert said(run(folder=folder), 1).endswith("manifest.json cannot be read.")
+
+
+def test_a_manifest_that_names_no_file_means_model_onnx(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_bytes())
+    del manifest["file"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert run("--no-latency", folder=copy).returncode == 0
 
 
 def test_python_3_9_can_read_the_runner() -> None:
