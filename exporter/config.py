@@ -346,6 +346,15 @@ class CorrectionConfig:
         "none, or corrections of the int8 model, comma-separated: open-clips, equalize, adaround "
         "(takes minutes), bias",
     )
+    aware_epochs: int = option(
+        0,
+        "Quantization-aware fine-tuning: passes over the training images in which the weights "
+        "learn to be rounded, with the float network as teacher",
+        unit="epochs",
+        low=0,
+        high=100_000,
+        default_text="0, none",
+    )
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from exporter.pruning.criteria import find_criterion
 from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.audit import audit_saturation, saturates_somewhere
+from exporter.quantization.aware.learn import rounding_lesson, with_learned_rounding
 from exporter.quantization.calibrate import calibrate, methods_of
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.corrections.apply import corrected, rescaled
@@ -36,6 +37,7 @@ from exporter.report.saturation import saturation_report
 from exporter.ship import Shipped, shipped_for
 from exporter.targets import Target, check_plannable, find_target
 from exporter.training.dense import check_dense, dense_network, normalized_data
+from exporter.training.train import lesson_of
 from exporter.verification.instruction_sets import find_emulators
 from exporter.verification.verify import Candidate, verify
 
@@ -133,12 +135,19 @@ def _quantized(
     small = rescaled(cache, config.correct, small)
     ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
     int8 = choose_ranges(cache, target, small, ranges, data.validation)
+    if config.correct.aware_epochs:
+        recipe = lesson_of(config.train, data, learning_rate=0.0, label_smoothing=0.0)
+        lesson = rounding_lesson(recipe, config.correct.aware_epochs)
+        small, ranges, int8 = with_learned_rounding(
+            cache, lesson, target, small, ranges, int8, data
+        )
     int8 = corrected(cache, config.correct, target, small, ranges, int8, data.calibration)
     calibration = data.calibration if saturates_somewhere(target) else None
     audit = cache.run(audit_saturation, int8.file, calibration)
     return int8, QuantizationReport(
         method=int8.method,
         images=ranges.images,
+        aware_epochs=config.correct.aware_epochs,
         integer=int8.coverage.integer,
         floating=int8.coverage.floating,
         reasons=int8.coverage.reasons,

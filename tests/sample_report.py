@@ -176,6 +176,7 @@ SAMPLE = BuildReport(
     quantization=QuantizationReport(
         method="mse",
         images=359,
+        aware_epochs=4,
         integer={"QLinearConv": 6, "QGemm": 1},
         floating={"DequantizeLinear": 2, "Gelu": 3},
         reasons={"Gelu": "has no int8 kernel; use ReLU or ReLU6"},

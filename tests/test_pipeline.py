@@ -18,7 +18,14 @@ import onnxruntime as ort
 import pytest
 
 from exporter.artifacts import Cache, sha256_of
-from exporter.config import BuildConfig, DataConfig, PruneConfig, TrainConfig, VerifyConfig
+from exporter.config import (
+    BuildConfig,
+    CorrectionConfig,
+    DataConfig,
+    PruneConfig,
+    TrainConfig,
+    VerifyConfig,
+)
 from exporter.pipeline import build
 from exporter.recipe import read_recipe
 from exporter.report.model import BuildReport
@@ -141,6 +148,26 @@ def test_a_second_target_reuses_training(report: BuildReport, folder: Path) -> N
     assert other.quantization is not None
     assert other.quantization.seven_bit_layers
     assert all(layer.safe for layer in other.quantization.saturation.layers)
+
+
+def test_weights_that_learned_to_be_rounded_are_what_ships(
+    report: BuildReport, folder: Path, tmp_path: Path
+) -> None:
+    aware = dataclasses.replace(
+        config(folder), out=str(tmp_path), correct=CorrectionConfig(aware_epochs=1)
+    )
+    other = build(aware, Cache(folder / "cache"))
+    stages = {stage.name: stage.cached for stage in other.stages}
+    assert stages["prune"]
+    assert not stages["learn-rounding"]
+    assert other.quantization is not None
+    assert other.quantization.aware_epochs == 1
+    assert other.quantization.floating == {}
+    assert other.models.small is not None
+    assert report.models.small is not None
+    assert other.models.small.top1 == report.models.small.top1
+    assert other.shipped_model.top1 > PLENTY
+    assert sha256_of(Path(other.shipped_model.path)) != sha256_of(Path(report.shipped_model.path))
 
 
 @pytest.mark.parametrize("gate", ["max-drop", "min-speedup"])

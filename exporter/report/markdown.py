@@ -200,6 +200,7 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
         "## Quantization",
         "",
         f"- Ranges: method {quantization.method}, {quantization.images:,} calibration images.",
+        *_awareness(quantization),
         f"- Integer operators: {_counted(quantization.integer)}.",
         f"- Float operators: {_counted(quantization.floating)}.",
         *(
@@ -207,8 +208,13 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
             for operator, reason in quantization.reasons.items()
         ),
         f"- Layers with 7-bit weights: {seven}.",
-        *(_saturation(quantization.saturation) if quantization.saturation else []),
+        *_saturation(quantization.saturation),
     ]
+
+
+def _awareness(quantization: QuantizationReport) -> list[str]:
+    epochs = quantization.aware_epochs
+    return [f"- Weights and ranges learned to be rounded in {epochs} epochs."] if epochs else []
 
 
 def _saturation(saturation: SaturationReport) -> list[str]:

@@ -202,6 +202,8 @@ class QuantizationReport:
     """Range method of the calibration."""
     images: int
     """Calibration images."""
+    aware_epochs: int
+    """Epochs of quantization-aware fine-tuning; 0 for none."""
     integer: Mapping[str, int]
     """Operators that run as integer kernels, counted."""
     floating: Mapping[str, int]
@@ -210,5 +212,5 @@ class QuantizationReport:
     """Why an operator stays float, by operator; conversions between integer and float have none."""
     seven_bit_layers: tuple[str, ...]
     """Layers whose weights were limited to 7 bits because 8 could saturate on older CPUs."""
-    saturation: SaturationReport | None = None
+    saturation: SaturationReport
     """Which layers saturate on x86 CPUs without VNNI."""

@@ -101,6 +101,16 @@ def test_what_stays_float_says_why() -> None:
     assert "- 3 stay float: Gelu has no int8 kernel; use ReLU or ReLU6." in markdown(SAMPLE)
 
 
+def test_quantization_aware_epochs_are_told_where_there_were_some() -> None:
+    quantization = SAMPLE.quantization
+    assert quantization is not None
+    without = dataclasses.replace(quantization, aware_epochs=0)
+
+    assert "learned to be rounded in 4 epochs." in markdown(SAMPLE)
+    text = markdown(dataclasses.replace(SAMPLE, quantization=without))
+    assert "learned to be rounded" not in text
+
+
 def test_layers_that_saturate_are_a_table_and_safe_ones_a_line() -> None:
     quantization = SAMPLE.quantization
     assert quantization is not None

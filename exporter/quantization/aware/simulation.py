@@ -33,6 +33,9 @@ SUFFIX = "_quantized"
 """What ONNX Runtime's quantizer puts behind the name of an initializer that it has rounded."""
 LIMITS: dict[int, tuple[int, int]] = {TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127)}
 NARROW, WIDE = 64, 127
+PACE = 10.0
+"""Scales may change by so much more in a step than weights do: they are few, and ranges that were
+chosen badly are off by a factor."""
 TOLERANCE = 1e-4
 """Relative difference up to which two scales are the same."""
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")
@@ -69,8 +72,9 @@ class Activation:
     """How a tensor is rounded."""
 
     key: str
-    """Of the parameter that is the logarithm of the scale: a step of the optimizer then changes a
-    scale by a share of itself, and none becomes negative. Empty where the scale does not learn."""
+    """Of the parameter whose ``PACE``-fold is the logarithm of the scale: a step of the optimizer
+    then changes a scale by a share of itself, and none becomes negative. Empty where the scale does
+    not learn."""
     zero_point: int
     low: int
     high: int
@@ -158,7 +162,7 @@ class Simulation(nn.Module):
         found = {}
         for tensor, scale in self._rounded.items():
             how = self._activations[scale]
-            step = float(self.get_parameter(how.key).detach().double().exp())
+            step = float((PACE * self.get_parameter(how.key).detach().double()).exp())
             found[tensor] = ((how.low - how.zero_point) * step, (how.high - how.zero_point) * step)
         return found
 
@@ -173,7 +177,7 @@ class Simulation(nn.Module):
         if scale not in self._activations:
             key = f"scale_{len(self._activations)}" if learns else ""
             if learns:
-                start = self._constant(scale).double().log().float()
+                start = (self._constant(scale).double().log() / PACE).float()
                 self.register_parameter(key, nn.Parameter(start))
             zero = int(self._constant(zero_point))
             self._activations[scale] = Activation(key, zero, low, high)
@@ -249,7 +253,7 @@ class Simulation(nn.Module):
         how = self._activations.get(name)
         if how is None or not how.key:
             return self._constant(name)
-        return self.get_parameter(how.key).exp()
+        return (PACE * self.get_parameter(how.key)).exp()
 
     def _scale_of(self, weight: str) -> Tensor:
         """Return the scales of a rounded weight, one for each output channel."""

@@ -72,7 +72,8 @@ Learner = Callable[[Path], RoundingLearned]
 
 @pytest.fixture(scope="module")
 def learn(before: Before, splits: Splits) -> Learner:
-    lesson = rounding_lesson(LESSON, epochs=20)
+    # From labels alone: its float form knows nothing that it could teach.
+    lesson = dataclasses.replace(rounding_lesson(LESSON, epochs=20), distill=0.0)
 
     def run(out: Path) -> RoundingLearned:
         out.mkdir()
@@ -131,6 +132,38 @@ def test_scales_have_moved_and_are_those_of_the_new_file(
         if entry.high > entry.low
     ]
     assert any(abs(ratio - 1) > 1e-3 for ratio in widths)
+
+
+def test_the_float_network_teaches_a_file_with_bad_ranges(
+    before: Before, splits: Splits, tmp_path: Path
+) -> None:
+    good = Ranges.from_json(before.ranges.path.read_text())
+    clipped = {
+        name: dataclasses.replace(entry, low=entry.low / 1.5, high=entry.high / 1.5)
+        for name, entry in good.by_tensor.items()
+    }
+    path = tmp_path / "clipped.json"
+    path.write_text(dataclasses.replace(good, by_tensor=clipped).to_json())
+    ranges = Artifact.of(path)
+    (tmp_path / "int8").mkdir()
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "after").mkdir()
+    int8 = quantize(tmp_path / "int8", find_target("cpu-int8"), before.model, ranges, "minmax")
+
+    lesson = rounding_lesson(LESSON, epochs=30)
+    assert (lesson.distill, lesson.temperature) == (1.0, 1.0)
+    learned = learn_rounding(tmp_path / "stage", lesson, before.model, int8, ranges, splits)
+    after = quantize(
+        tmp_path / "after", find_target("cpu-int8"), learned.model, learned.ranges, "minmax"
+    )
+
+    images = np.array(splits.test.arrays()[0])
+    exact = networks.run(before.model.file.path, images)
+    changes = [
+        float(np.abs(networks.run(file, images) - exact).mean())
+        for file in (int8.file.path, after.file.path)
+    ]
+    assert changes[1] < 0.7 * changes[0]
 
 
 def test_the_same_lesson_gives_the_same_bytes(

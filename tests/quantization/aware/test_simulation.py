@@ -15,6 +15,7 @@ from exporter.contract import InputContract
 from exporter.errors import GraphError
 from exporter.graph.limits import read_model
 from exporter.graph.model import OnnxModel
+from exporter.quantization.aware.float_network import FloatNetwork
 from exporter.quantization.aware.rounding import quantize as round_values
 from exporter.quantization.aware.rounding import round_to, weight_scale
 from exporter.quantization.aware.simulation import Simulation
@@ -74,6 +75,19 @@ def test_torch_computes_what_the_file_says(
     by_kernels = np.abs(kernels - wanted).mean()  # ONNX Runtime's own two ways to compute it
     assert np.abs(found - wanted).mean() < 1.1 * by_kernels + FEW_FLIPS * largest
     assert (found.argmax(1) == kernels.argmax(1)).mean() >= AGREEMENT
+
+
+@pytest.mark.parametrize("contract", [networks.CONTRACT, OWN_PIXELS], ids=["scalar", "mean"])
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_a_float_file_is_its_network(name: str, contract: InputContract, tmp_path: Path) -> None:
+    module = networks.network(name)
+    model = networks.exported(module, tmp_path, contract)
+    pixels = normalise(torch.from_numpy(IMAGES), contract)
+
+    with torch.no_grad():
+        found, wanted = FloatNetwork(read_model(model.file.path))(pixels), module(pixels)
+
+    assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-5
 
 
 def test_the_weights_of_the_float_file_learn(
