@@ -434,7 +434,8 @@ class BuildConfig:
                 "Leave out one of them."
             )
         if self.intake.onnx:
-            needless = [*_changed(self.train, but=PIXELS), *_changed(self.prune)]
+            used = (*PIXELS, *LESSON) if self.correct.aware_epochs else PIXELS
+            needless = [*_changed(self.train, but=used), *_changed(self.prune)]
             if needless:
                 raise ConfigError(
                     f"{flag_of(needless[0])} is for training or pruning, but --onnx brings a "
@@ -444,6 +445,8 @@ class BuildConfig:
 
 PIXELS = ("normalization", "mean", "std", "scale")
 """Fields of ``TrainConfig`` that say which pixels a network takes, whoever trained it."""
+LESSON = ("batch_size", "flip", "translate", "cutout", "seed")
+"""Those that quantization-aware fine-tuning goes by, too."""
 
 
 def _changed(config: TrainConfig | PruneConfig, but: tuple[str, ...] = ()) -> list[str]:

@@ -109,7 +109,7 @@ def fix_input(model: ModelProto, image: ImageInput, config: IntakeConfig, batch:
 
 
 def _chosen(model: ModelProto, config: IntakeConfig) -> ValueInfoProto:
-    inputs = {info.name: info for info in model.graph.input}
+    inputs: dict[str, ValueInfoProto] = {info.name: info for info in model.graph.input}
     if config.input:
         if config.input not in inputs:
             raise ConfigError(

@@ -20,7 +20,7 @@ class OnnxModule(nn.Module):
     def __init__(self, core: ModelProto, first: FirstOperators, channel_order: str) -> None:
         super().__init__()
         step = -1 if channel_order == "bgr" else 1
-        self.session = open_model(core)
+        self.session = open_model(core, threads=0)
         self.gain, self.offset = (
             nn.Parameter(
                 torch.from_numpy(values[::step].copy()).float().view(1, -1, 1, 1),

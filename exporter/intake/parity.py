@@ -77,4 +77,5 @@ def normalized_planes(
 ) -> NDArray[np.float64]:
     """Return ``[N, channels, H, W]`` as a file takes it of raw pixels ``[N, H, W, 3]``."""
     rgb = (raw * pixels.scale - np.array(pixels.mean)) / np.array(pixels.std)
-    return np.einsum("nhwc,fc->nfhw", rgb, matrix)
+    planes: NDArray[np.float64] = np.einsum("nhwc,fc->nfhw", rgb, matrix)
+    return planes

@@ -15,10 +15,15 @@ _SILENT = 4
 """Failures are raised."""
 
 
-def open_model(model: ModelProto) -> ort.InferenceSession:
-    """Return a session on one thread; raises GraphError, worded to follow the file's name."""
+def open_model(model: ModelProto, *, threads: int = 1) -> ort.InferenceSession:
+    """Return a session; raises GraphError, worded to follow the file's name.
+
+    Args:
+        model: the graph.
+        threads: threads of one run; 0 stands for one per core.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = _SILENT
     try:
         return ort.InferenceSession(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def planes(values: Array) -> Array:
     return np.asarray(values, np.float32).reshape(-1, 1, 1)
 
 
-def node(kind: str, *names: str, **attributes: object) -> NodeProto:
+def node(kind: str, *names: str, **attributes: Any) -> NodeProto:
     *inputs, output = names
     return helper.make_node(kind, inputs, [output], **attributes)
 

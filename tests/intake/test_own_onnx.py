@@ -35,7 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_hand(raw: Array) -> Array:
-    return ((raw / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+    planes: Array = ((raw / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+    return planes
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,8 @@ def test_a_float_file_of_this_tool_is_taken_as_it_is(report: dict[str, Any], fol
     [
         (["--epochs", "3"], "--epochs is for training or pruning, but --onnx brings a trained"),
         (["--prune", "0.5"], "--prune is for training or pruning"),
+        (["--flip"], "--flip is for training or pruning"),
+        (["--flip", "--aware-epochs", "1", "--epochs", "2"], "--epochs is for training"),
         (["--weights", "x.pth"], "--weights is for training or pruning"),
         (["--onnx", "", "--output", "y"], "--output is about an ONNX file. Name it with --onnx."),
         (["--onnx", "nowhere.onnx"], "Cannot read nowhere.onnx: No such file"),

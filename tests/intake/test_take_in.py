@@ -80,7 +80,8 @@ def taken(
 
 def by_hand(raw: NDArray[np.uint8]) -> Array:
     """``float32 [N, 3, H, W]``, normalised as torchvision does."""
-    return ((raw / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+    planes: Array = ((raw / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+    return planes
 
 
 def normalising(*, last: bool) -> ModelProto:
@@ -289,7 +290,7 @@ def test_operators_without_kernels_stay_and_others_are_replaced(folder: Path) ->
         helper.make_node("Elu", ["t"], ["e"]),
         helper.make_node("MatMul", ["e", "head"], ["out"]),
     ]
-    constants = {
+    constants: dict[str, Array] = {
         "g": np.full(5, 1.5, np.float32),
         "z": np.full(5, 0.25, np.float32),
         "v": np.full(5, 2.0, np.float32),
