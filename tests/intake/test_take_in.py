@@ -294,7 +294,7 @@ def test_operators_without_kernels_stay_and_others_are_replaced(folder: Path) ->
         "g": np.full(5, 1.5, np.float32),
         "z": np.full(5, 0.25, np.float32),
         "v": np.full(5, 2.0, np.float32),
-        "one": np.float32(1),
+        "one": np.array(1, np.float32),
         "head": np.random.default_rng(4).normal(size=(5, 5)).astype(np.float32),
     }
     model = classifier(opset=8, last=last, constants=constants)
