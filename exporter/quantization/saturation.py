@@ -4,12 +4,13 @@ There, kernels multiply unsigned activations ``a`` by signed weights ``w`` with 
 products of two neighbours are added in a 16-bit lane that saturates, silently. Neighbours are the
 elements 2i and 2i+1 of a row of weights in kernel order (``Layer.rows``); kernels walk through
 rows four elements at a time, the last four padded with zeros, and add everything past the pair in
-32 bits (``vpmaddwd``). Activations are anything from 0 to 255, so a pair is safe exactly if
+32 bits (``vpmaddwd``): ConvSymKernelAvx2.S, QgemmU8X8KernelAvx2.S, QgemvU8S8KernelAvx2.S and their
+AVX512 forms in onnxruntime/core/mlas/lib/x86_64. Activations are anything from 0 to 255, so a pair is safe exactly if
 
     255 * (max(w0, 0) + max(w1, 0)) <= 32767   and   255 * (min(w0, 0) + min(w1, 0)) >= -32768
 
 Weights in [-64, 64] always are. CPUs with VNNI, and ARM, add in 32 bits and never saturate.
-Depthwise kernels add in 32 bits as well; counting them in errs on the safe side.
+Depthwise kernels widen before they multiply; counting them in errs on the safe side.
 """
 
 from __future__ import annotations

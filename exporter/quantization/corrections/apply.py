@@ -123,4 +123,4 @@ def _difference(before: ModelProto, after: ModelProto, contract: InputContract) 
         float(np.abs(b - a).max() / max(np.abs(a).max(), 1e-12))
         for a, b in zip(old, new, strict=True)
     ]
-    return float(np.max(changes))  # NaN where one of them is
+    return float(np.max(changes))  # not a number where one of them is none
