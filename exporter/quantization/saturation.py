@@ -5,7 +5,8 @@ products of two neighbours are added in a 16-bit lane that saturates, silently. 
 elements 2i and 2i+1 of a row of weights in kernel order (``Layer.rows``); kernels walk through
 rows four elements at a time, the last four padded with zeros, and add everything past the pair in
 32 bits (``vpmaddwd``): ConvSymKernelAvx2.S, QgemmU8X8KernelAvx2.S, QgemvU8S8KernelAvx2.S and their
-AVX512 forms in onnxruntime/core/mlas/lib/x86_64. Activations are anything from 0 to 255, so a pair is safe exactly if
+AVX512 forms in onnxruntime/core/mlas/lib/x86_64. Activations are anything from 0 to 255, so a pair
+is safe exactly if
 
     255 * (max(w0, 0) + max(w1, 0)) <= 32767   and   255 * (min(w0, 0) + min(w1, 0)) >= -32768
 

@@ -71,7 +71,8 @@ def computed(avx2: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def as_bytes(layer: IntegerLayer, sums: NDArray[np.int32]) -> NDArray[np.float32]:
     factors = np.float32(INPUT_SCALE) * layer.row_scales / np.float32(OUTPUT_SCALE)
     rounded = np.rint(sums.astype(np.float32) * factors) + OUTPUT_ZERO
-    return np.clip(rounded, 0, 255).astype(np.float32)
+    shown: NDArray[np.float32] = np.clip(rounded, 0, 255)
+    return shown
 
 
 @pytest.mark.parametrize("name", CASES)
