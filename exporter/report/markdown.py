@@ -49,7 +49,9 @@ def markdown(report: BuildReport) -> str:
         _instruction_sets(report.instruction_sets) if report.instruction_sets else [],
         ["## Speed", "", *_speed(report)],
         ["## Download", "", *_download(report)],
-        ["## Own ONNX file", "", *map(_escaped, intake_lines(report.intake))] if report.intake else [],
+        ["## Own ONNX file", "", *map(_escaped, intake_lines(report.intake))]
+        if report.intake
+        else [],
         _pruning(report.pruning) if report.pruning else [],
         _quantization(report.quantization) if report.quantization else [],
         ["## Machine", "", *_machine(report.machine)],
@@ -233,12 +235,16 @@ def _saturation(saturation: SaturationReport) -> list[str]:
         for layer in risky
     )
     header = ["layer", "operator", "weight bits", "risky pairs", "clipped pairs", "largest error"]
-    where = f"{saturation.images} calibration images" if saturation.images else "no images"
+    measured = (
+        f"Measured on {saturation.images} calibration images; errors are shares of the layer's "
+        "largest output."
+        if saturation.images
+        else "Not measured, since the target promises no such CPU."
+    )
     return [
         (
             f"- Saturation on x86 CPUs without VNNI: possible in {len(risky)} of "
-            f"{len(saturation.layers)} layers, measured on {where}. Errors are shares of the "
-            "layer's largest output."
+            f"{len(saturation.layers)} layers. {measured}"
         ),
         "",
         *_table(header, rows),

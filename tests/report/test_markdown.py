@@ -126,13 +126,14 @@ def test_layers_that_saturate_are_a_table_and_safe_ones_a_line() -> None:
 
     assert "| a\\|b | Gemm | 8 | 2 % | 0.12 % | 50 % |" in lines(found)
     (line,) = (line for line in lines(found) if line.startswith("- Saturation"))
-    assert "possible in 1 of 2 layers, measured on 64 calibration images" in line
+    assert "possible in 1 of 2 layers. Measured on 64 calibration images" in line
     assert "- Saturation on x86 CPUs without VNNI: none, proven for every layer and image." in (
         lines(safe)
     )
     assert not any("| stem | Conv" in line for line in lines(found) + lines(safe))
     none = dataclasses.replace(found, layers=(unmeasured,), images=0)
     assert "| a\\|b | Gemm | 8 | 2 % | not measured | 50 % |" in lines(none)
+    assert any("Not measured, since the target promises" in line for line in lines(none))
 
 
 def test_what_was_not_measured_says_why() -> None:
