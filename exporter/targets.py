@@ -99,7 +99,7 @@ _TARGETS = (
     ),
     Target(
         name="web-int8",
-        summary="browsers, by onnxruntime-web: full 8-bit weights, smallest download, a test page",
+        summary="browsers: the smallest download, and a page that tests it",
         seven_bit_weights="never",
         isas=("wasm-simd",),
         fixed_batch=True,
@@ -108,7 +108,7 @@ _TARGETS = (
     ),
     Target(
         name="mobile-int8",
-        summary="minimal builds of ONNX Runtime on phones, and the x86 emulators apps are tried in",
+        summary="phones, and the x86 emulators of phones: minimal builds of ONNX Runtime",
         seven_bit_weights="where-needed",
         isas=("arm64-neon", "arm64-dotprod", "avx2"),
         fixed_batch=True,
@@ -116,7 +116,7 @@ _TARGETS = (
     ),
     Target(
         name="cpu-fp32",
-        summary="no quantization: the pruned float model, for any CPU",
+        summary="any CPU: the pruned float model, not quantized",
         scheme="float",
         min_speedup=0.95,  # not slower; single percents are within what timing can tell
         seven_bit_weights="never",

@@ -15,7 +15,7 @@ from torch import nn
 
 from calibration import Range, Ranges
 from calibration.activations import float_activations
-from exporter.artifacts import Artifact
+from exporter.artifacts import Artifact, Cache
 from exporter.contract import InputContract
 from exporter.graph.contract import detach_image
 from exporter.graph.export import export_module
@@ -24,6 +24,7 @@ from exporter.graph.model import read_onnx_model
 from exporter.graph.prepare import prepare
 from exporter.pruning.cost import Cost, count_tensor_bytes
 from exporter.quantization.quantize import quantize
+from exporter.ship import shipped_for
 from exporter.targets import Target
 
 
@@ -68,4 +69,5 @@ def int8_file_bytes(module: nn.Module, contract: InputContract, target: Target) 
         quantized = quantize(
             folder, target, model, Artifact.of(folder / "ranges.json"), method="percentile"
         )
-        return quantized.file.path.stat().st_size
+        shipped = shipped_for(Cache(folder / "packed"), target, quantized)
+        return shipped.file.path.stat().st_size

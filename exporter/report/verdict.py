@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from exporter.report.instruction_sets import lost_on
 from exporter.report.model import BuildReport, Gate, ModelReport, NotMeasured
@@ -203,7 +204,9 @@ def _advice_on_speed(report: BuildReport, gate: Gate) -> list[str]:
                 "This CPU has no int8 dot product (VNNI, dotprod); int8 gains little on it."
             )
         tips.append("Remove more (--prune), or train a wider network: int8 pays off in big layers.")
-        tips.append(f"Look for operators left in float: exporter inspect {report.models.int8.path}")
+        # What is optimized ahead can no longer be inspected; what it was made of lies beside it.
+        file = Path(report.models.int8.path).with_suffix(".onnx")
+        tips.append(f"Look for operators left in float: exporter inspect {file}")
     if not isinstance(gate.measured, NotMeasured):
         accepted = math.floor(gate.measured * 10) / 10
         tips.append(f"Or accept the speed: --min-speedup {accepted:g}.")
