@@ -64,8 +64,9 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         target,
         dense=_candidate(dense),
         small=_candidate(small) if made.pruning else None,
-        int8=int8
-        and dataclasses.replace(_candidate(int8), file=shipped.file, source=shipped.source),
+        int8=None
+        if int8 is None
+        else dataclasses.replace(_candidate(int8), file=shipped.file, source=shipped.source),
         data=data.test,
         classes=data.contract.classes,
         budget=config.prune,
