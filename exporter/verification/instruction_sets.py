@@ -168,7 +168,7 @@ def _result(
 def _why_not(name: str) -> str:
     known = INSTRUCTION_SETS.get(name)
     if known is None:
-        return "it is no CPU's: run the bundle where it will be used"
+        return "it is no CPU's; run the bundle where it will be used"
     if known.cpu:
         return f"not asked for (--isa {name})"
-    return "QEMU does not translate it: run `exporter verify` on a CPU that has it"
+    return "QEMU does not translate it; run `exporter verify` on a CPU that has it"
