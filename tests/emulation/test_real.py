@@ -34,8 +34,9 @@ def emulator(isa: str) -> Emulator:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
     """A network whose weights all stand at the rails, quantized for a target."""
     network = networks.network("plain")
+    weight = network.get_parameter("conv1.weight")
     with torch.no_grad():
-        network.get_submodule("conv1").weight.sign_()  # type: ignore[union-attr]
+        weight.sign_()
     folder = tmp_path_factory.mktemp("network")
     model = networks.exported(network, folder)
     stream = ArrayStream(samples=networks.pixels(32), input_name="image", batch_size=16)

@@ -12,6 +12,7 @@ from exporter.artifacts import Cache
 from exporter.config import VerifyConfig
 from exporter.data.splits import Splits
 from exporter.emulation.instruction_sets import INSTRUCTION_SETS, native_isa
+from exporter.emulation.predict import sample
 from exporter.errors import EmulationError
 from exporter.report.instruction_sets import InstructionSetReport
 from exporter.report.model import ModelReport, NotMeasured
@@ -78,7 +79,7 @@ def test_a_sample_is_compared_with_this_machine_on_the_same_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     native = np.arange(200, dtype=np.float32).reshape(100, 2)
-    chosen = module.sample(LABELS, 10)
+    chosen = sample(LABELS, 10)
     emulated = Emulated(emulator=fake.emulator(monkeypatch, "avx2"), logits=native[chosen])
 
     found = reported((emulated,), native)["avx2"].result
