@@ -20,7 +20,7 @@ from exporter.graph.model import OnnxModel, read_onnx_model
 from exporter.intake.class_names import read_names
 from exporter.intake.image_input import ImageInput, find_image
 from exporter.intake.pixels import stated_pixels
-from exporter.intake.read import files_of, read_float_model
+from exporter.intake.read import files_of, read_float_model, told_of
 from exporter.intake.take_in import take_in
 from exporter.option import flag_of
 from exporter.progress import say
@@ -141,10 +141,8 @@ def _finished_file(
 
 def _image(path: Path, config: BuildConfig) -> ImageInput:
     model = read_float_model(path)
-    try:
+    with told_of(path):
         return find_image(model, config.intake, parse_size(config.data.size))
-    except GraphError as error:
-        raise GraphError(f"{path} {error}") from error
 
 
 def _images(cache: Cache, config: DataConfig, height: int, width: int) -> Splits:

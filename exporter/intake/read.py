@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnx import ModelProto
@@ -24,11 +26,9 @@ def files_of(path: Path) -> tuple[Artifact, ...]:
     Raises:
         GraphError: a file is missing, too large, or lies outside the folder.
     """
-    model = parse_model(path)
-    try:
-        return tuple(map(Artifact.of, (path, *external_files(model, path.parent))))
-    except GraphError as error:
-        raise GraphError(f"{path} {error}") from error
+    with told_of(path):
+        beside = external_files(parse_model(path), path.parent)
+    return tuple(map(Artifact.of, (path, *beside)))
 
 
 def read_float_model(path: Path) -> ModelProto:
@@ -40,8 +40,8 @@ def read_float_model(path: Path) -> ModelProto:
         GraphError: the file is missing, damaged, not allowed (see ``graph.limits``), already
             quantized, or older than ``OLDEST_OPSET``.
     """
-    model = parse_model(path)
-    try:
+    with told_of(path):
+        model = parse_model(path)
         load_external_data(model, path.parent)
         check_limits(model)
         _check_operators(model)
@@ -52,8 +52,6 @@ def read_float_model(path: Path) -> ModelProto:
                 "export it again."
             )
         use_single_precision(model)
-    except GraphError as error:
-        raise GraphError(f"{path} {error}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [info for info in model.graph.input if info.name not in weights]
     del model.graph.input[:]
@@ -66,6 +64,16 @@ def read_float_model(path: Path) -> ModelProto:
 def opset_of(model: ModelProto) -> int:
     """Return the version of the standard operators that ``model`` is written in."""
     return max((e.version for e in model.opset_import if e.domain in STANDARD), default=0)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Put ``path`` in front of what is said about the file without its name."""
+    try:
+        yield
+    except GraphError as error:
+        text = str(error)
+        raise GraphError(text if str(path) in text else f"{path} {text}") from error
 
 
 def _check_operators(model: ModelProto) -> None:

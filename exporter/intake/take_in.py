@@ -38,7 +38,7 @@ from exporter.intake.onnx_module import OnnxModule
 from exporter.intake.opset import use_opset
 from exporter.intake.parity import measure_parity
 from exporter.intake.pixels import is_raw, usual_pixels, with_first_operators
-from exporter.intake.read import opset_of, read_float_model
+from exporter.intake.read import opset_of, read_float_model, told_of
 from exporter.intake.run import check_bearable
 from exporter.normalization import Normalization, normalized_by
 from exporter.training.loop import evaluate
@@ -95,56 +95,40 @@ def take_in(
             wrapped without changing what it computes.
     """
     path, *_ = (file.checked() for file in files)
-    try:
-        return _taken_in(out, config, path, files, names, stated, contract, validation)
-    except GraphError as error:
-        text = str(error)
-        raise GraphError(text if text.startswith(str(path)) else f"{path} {text}") from error
-
-
-def _taken_in(
-    out: Path,
-    config: IntakeConfig,
-    path: Path,
-    files: tuple[Artifact, ...],
-    names: tuple[str, ...],
-    stated: Normalization | None,
-    contract: InputContract,
-    validation: Split,
-) -> TakenIn:
-    rows = rows_of(names or contract.classes, contract.classes)
-    model = read_float_model(path)
-    opset = opset_of(model)
-    image = find_image(model, config, Size(contract.height, contract.width))
-    batch = image.batch or FOLDED_BATCH
-    fix_input(model, image, config, batch)
-    keep_output(model, config, len(names or contract.classes))
-    dropped_softmax = drop_softmax(model)
-    renamed = free_reserved(model)
-    image = dataclasses.replace(image, name=renamed.get(image.name, image.name))
-    check_bearable(model)
-    core, first = _core(model, image, batch, len(names or contract.classes), config, rows)
-    pixels = _pixels(model, first, stated)
-    wrapped = normalized_by(contract, with_first_operators(pixels, first, config.channel_order))
-    module = OnnxModule(core, first, config.channel_order)
-    file = _write(out, core, wrapped, files)
-    matrix = channel_matrix(image.channels, config.channel_order)
-    parity = measure_parity(model, image, batch, pixels, matrix, rows, file)
-    if not parity <= TOLERANCE:  # also when it is NaN
-        raise GraphError(
-            f"cannot be wrapped: outputs differ by {parity:.2g} of the largest one, more than the "
-            f"limit of {TOLERANCE:g}. Does it compute each image on its own?"
+    with told_of(path):
+        rows = rows_of(names or contract.classes, contract.classes)
+        model = read_float_model(path)
+        opset = opset_of(model)
+        image = find_image(model, config, Size(contract.height, contract.width))
+        batch = image.batch or FOLDED_BATCH
+        fix_input(model, image, config, batch)
+        keep_output(model, config, len(names or contract.classes))
+        dropped_softmax = drop_softmax(model)
+        renamed = free_reserved(model)
+        image = dataclasses.replace(image, name=renamed.get(image.name, image.name))
+        check_bearable(model)
+        core, first = _core(model, image, batch, len(names or contract.classes), config, rows)
+        pixels = _pixels(model, first, stated)
+        wrapped = normalized_by(contract, with_first_operators(pixels, first, config.channel_order))
+        module = OnnxModule(core, first, config.channel_order)
+        file = _write(out, core, wrapped, files)
+        matrix = channel_matrix(image.channels, config.channel_order)
+        parity = measure_parity(model, image, batch, pixels, matrix, rows, file)
+        if not parity <= TOLERANCE:  # also when it is NaN
+            raise GraphError(
+                f"cannot be wrapped: outputs differ by {parity:.2g} of the largest one, more than "
+                f"the limit of {TOLERANCE:g}. Does it compute each image on its own?"
+            )
+        before = normalized_by(contract, pixels)
+        return TakenIn(
+            model=dataclasses.replace(read_onnx_model(file), parity=parity),
+            opset=opset,
+            first_operators=first.operators,
+            dropped_softmax=dropped_softmax,
+            preprocessing=try_normalizations(
+                module, pixels, before, validation, evaluate(module, before, validation)
+            ),
         )
-    before = normalized_by(contract, pixels)
-    return TakenIn(
-        model=dataclasses.replace(read_onnx_model(file), parity=parity),
-        opset=opset,
-        first_operators=first.operators,
-        dropped_softmax=dropped_softmax,
-        preprocessing=try_normalizations(
-            module, pixels, before, validation, evaluate(module, before, validation)
-        ),
-    )
 
 
 def _core(
