@@ -29,6 +29,7 @@ from exporter.config import (
 from exporter.pipeline import build
 from exporter.recipe import read_recipe
 from exporter.report.model import BuildReport
+from exporter.targets import TARGETS
 
 RECIPE = """
 target = "cpu-int8"
@@ -168,6 +169,65 @@ def test_weights_that_learned_to_be_rounded_are_what_ships(
     assert other.models.small.top1 == report.models.small.top1
     assert other.shipped_model.top1 > PLENTY
     assert sha256_of(Path(other.shipped_model.path)) != sha256_of(Path(report.shipped_model.path))
+
+
+@pytest.mark.parametrize("name", ["web-int8", "mobile-int8"])
+def test_what_ships_is_what_was_verified(report: BuildReport, folder: Path, name: str) -> None:
+    other = build(dataclasses.replace(config(folder), target=name), Cache(folder / "cache"))
+    assert (other.shipped, other.passed) == ("int8", True)
+    assert other.models.dense.top1 == report.models.dense.top1
+    assert other.bundle is not None
+    file = Path(other.bundle) / TARGETS[name].file_name
+    assert other.shipped_model.path == str(file)
+    assert other.shipped_model.bytes == file.stat().st_size
+    stages = [stage.name for stage in other.stages]
+    assert stages.count("ship") == 1
+    assert {stage.name: stage.cached for stage in other.stages}["prune"]
+    assert other.kernel_gap is not None
+    assert other.kernel_gap.changed_share < 0.1
+    done = subprocess.run([sys.executable, "run.py", "--no-latency"], cwd=other.bundle, check=False)
+    assert done.returncode == 0
+
+
+def test_a_float_target_ships_the_pruned_float_file(report: BuildReport, folder: Path) -> None:
+    other = build(dataclasses.replace(config(folder), target="cpu-fp32"), Cache(folder / "cache"))
+    small = report.models.small
+    assert small is not None
+    assert (other.shipped, other.models.int8, other.quantization) == ("small", None, None)
+    assert other.kernel_gap is None
+    assert other.bundle is not None
+    file = Path(other.bundle) / "model.onnx"
+    assert sha256_of(file) == sha256_of(Path(small.path))
+    assert other.shipped_model.path == str(file)
+    assert other.shipped_model.top1 == small.top1
+    assert other.size_ratio == small.bytes / other.models.dense.bytes
+    assert other.drop_points == pytest.approx(other.models.dense.top1 - small.top1)
+    assert {"calibrate", "quantize", "ship"} & {stage.name for stage in other.stages} == set()
+    document = json.loads((Path(other.bundle) / "report.json").read_text())
+    jsonschema.validate(
+        document, json.loads(files("exporter.report").joinpath("schema.json").read_text())
+    )
+    assert document["shipped"] == "small"
+    assert document["models"]["int8"] is None
+    done = subprocess.run([sys.executable, "run.py", "--no-latency"], cwd=other.bundle, check=False)
+    assert done.returncode == 0
+
+
+def test_a_float_target_without_pruning_ships_dense_and_passes_by_default(
+    report: BuildReport, folder: Path, tmp_path: Path
+) -> None:
+    plain = dataclasses.replace(
+        config(folder),
+        target="cpu-fp32",
+        out=str(tmp_path),
+        prune=PruneConfig(prune=0.0),
+        verify=VerifyConfig(timing_seconds=0.2),
+    )
+    other = build(plain, Cache(folder / "cache"))
+    assert (other.shipped, other.models.small, other.models.int8) == ("dense", None, None)
+    assert (other.speedup, other.speedup_ci, other.drop_points) == (1.0, (1.0, 1.0), 0.0)
+    assert other.passed
+    assert other.size_ratio == 1.0
 
 
 @pytest.mark.parametrize("gate", ["max-drop", "min-speedup"])

@@ -149,6 +149,31 @@ def test_inspect_measures_saturation_on_images(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("documents")
+def test_a_file_for_minimal_builds_is_quantized_and_verified(run: Run, folder: Path) -> None:
+    ranges = ["--ranges", "@ranges.json", "--target", "mobile-int8"]
+    assert run("quantize", "@small.onnx", *ranges, "--out", "@m.ort").exit_code == 0
+    assert (folder / "m.ort").read_bytes()[4:8] == b"ORTM"
+    assert "QLinearConv" in (folder / "m.config").read_text()
+    gates = ["--max-drop", "100", "--min-speedup", "0", "--timing-seconds", "0.2"]
+    models = ["--dense", "@dense.onnx", "--int8", "@m.ort"]
+    done = run("verify", *models, *gates, "--target", "mobile-int8", "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)["models"]["int8"]
+    assert found["path"] == str(folder / "m.ort")
+    assert found["bytes"] == (folder / "m.ort").stat().st_size
+
+
+@pytest.mark.usefixtures("documents")
+def test_without_int8_the_pruned_float_file_is_judged(run: Run) -> None:
+    models = ["--dense", "@dense.onnx", "--small", "@small.onnx"]
+    gates = ["--max-drop", "100", "--min-speedup", "0", "--timing-seconds", "0.2"]
+    done = run("verify", *models, *gates, "--target", "cpu-fp32", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["shipped"], document["models"]["int8"]) == ("small", None)
+
+
+@pytest.mark.usefixtures("documents")
 @pytest.mark.parametrize(
     "line",
     [
@@ -169,6 +194,19 @@ def test_inspect_measures_saturation_on_images(run: Run, folder: Path) -> None:
         ["quantize", "@dense.onnx", "--ranges", "@ranges.json", "--out", "@x"],
         ["verify", "--dense", "@nowhere.onnx", "--int8", "@int8.onnx"],
         ["verify", "--dense", "@dense.onnx", "--int8", "@ranges.json"],
+        ["verify", "--dense", "@dense.onnx"],
+        [
+            "quantize",
+            "@small.onnx",
+            "--ranges",
+            "@ranges.json",
+            "--target",
+            "cpu-fp32",
+            "--out",
+            "@x",
+        ],
+        ["quantize", "@small.onnx", "--ranges", "@ranges.json", "--out", "@x.ort"],
+        ["prune", "@dense", "--target", "cpu-fp32", "--max-kb", "30", "--out", "@x"],
     ],
     ids=" ".join,
 )

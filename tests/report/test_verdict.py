@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport, Gate, KernelGap, NotMeasured
-from exporter.report.verdict import advice, outcome, remarks, size, times, verdict
+from exporter.report.verdict import advice, columns, outcome, remarks, size, times, verdict
 from tests.sample_report import SAMPLE
 
 
@@ -104,6 +105,40 @@ def test_masks_on_weights_are_said_to_change_the_download_alone() -> None:
         "pruned float 512.0 kB, 474.1 kB by gzip, 473.0 kB by zstd; "
         "int8 141.0 kB, 118.3 kB, 116.9 kB."
     )
+
+
+def test_a_float_file_that_ships_is_called_by_its_name() -> None:
+    models = dataclasses.replace(SAMPLE.models, int8=None)
+    small = dataclasses.replace(SAMPLE, shipped="small", models=models, kernel_gap=None)
+    assert verdict(small).startswith("pruned float is 6.42x faster")
+    assert [name for name, _ in columns(small)] == ["dense float", "pruned float"]
+    assert remarks(small) == ()
+    assert "# Report on the pruned float model for cpu-int8" in markdown(small)
+    assert "Integer kernels against" not in markdown(small)
+
+
+def test_nothing_is_compared_where_the_dense_model_ships() -> None:
+    models = dataclasses.replace(SAMPLE.models, small=None, int8=None)
+    dense = dataclasses.replace(SAMPLE, shipped="dense", models=models, kernel_gap=None)
+    assert verdict(dense).startswith("The dense float model ships as it is")
+    assert [name for name, _ in columns(dense)] == ["dense float"]
+
+
+@pytest.mark.parametrize("name", ["max-drop", "min-speedup"])
+def test_advice_on_a_float_file_speaks_of_no_integers(name: str) -> None:
+    (gate,) = (gate for gate in SAMPLE.gates if gate.name == name)
+    report = dataclasses.replace(
+        SAMPLE,
+        passed=False,
+        shipped="small",
+        models=dataclasses.replace(SAMPLE.models, int8=None),
+        kernel_gap=None,
+        gates=(dataclasses.replace(gate, passed=False),),
+    )
+    found = " ".join(advice(report))
+    assert found
+    for word in ("inspect", "--method", "saturate", "dot product"):
+        assert word not in found
 
 
 @pytest.mark.parametrize(("p50_ms", "told"), [(0.0939, True), (0.0940, False), (0.05, True)])

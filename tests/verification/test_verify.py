@@ -95,6 +95,33 @@ def test_a_model_that_lost_a_class_fails_and_the_class_is_named(
     assert report.flips.right_to_wrong == 30 - report.shipped_model.correct
 
 
+def test_without_int8_the_pruned_float_model_is_judged(
+    tmp_path: Path, splits: Splits, dense: Candidate
+) -> None:
+    confused = RIGHT[:, [1, 0, 2]]
+    small = candidate(linear_model(tmp_path / "small.onnx", confused))
+    cache = Cache(tmp_path / "cache")
+    classes = splits.contract.classes
+    target = TARGETS["cpu-fp32"]
+
+    report = verify(QUICK, cache, target, dense, small, None, splits.test, classes)
+
+    assert (report.shipped, report.models.int8, report.kernel_gap) == ("small", None, None)
+    assert report.models.small is not None
+    assert report.drop_points == 100 * (30 - report.models.small.correct) / 30 > 1.0
+    assert not report.passed
+    assert "predict-in-float" not in {stage.name for stage in cache.runs}
+
+
+def test_the_control_of_an_optimized_file_is_what_it_was_made_of(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
+) -> None:
+    wrong = linear_model(tmp_path / "other.onnx", RIGHT[:, [1, 0, 2]])
+    report = run(tmp_path, splits, dense, dataclasses.replace(int8, source=wrong))
+    assert report.kernel_gap is not None
+    assert report.kernel_gap.changed_share > 0.3
+
+
 def test_a_model_that_is_too_slow_fails(
     tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
 ) -> None:
