@@ -109,7 +109,7 @@ def test_build_offers_every_option_with_default_and_unit() -> None:
     [
         "against the dense float model. [default: 1.0 percentage points]",
         "--resize <stretch|crop> ",
-        "--download --no-download Fetch the dataset",
+        "--download --no-download <bool> Fetch the dataset",
         "if it is not there (cifar10). [default: off]",
         "Mirror training images left to right. [default: on, except for digits, which",
         "--out FOLDER Folder that receives the bundle. [default: dist]",
