@@ -1,23 +1,28 @@
-"""What networks return: logits from a classifier; anything made of tensors from others.
+"""What networks return, in torch or in ONNX Runtime, and how far two answers are apart.
 
-Segmentation networks return a dictionary, backbones of detectors one of feature maps by level.
+Classifiers return logits; others anything made of tensors. Segmentation networks return a
+dictionary, backbones of detectors one of feature maps by level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
 def named_tensors(output: object, name: str = "output") -> dict[str, Tensor]:
     """Return all tensors in what a network returned, by name, in its order.
 
-    A dictionary's keys are names; what stands in a list gets its place behind ``name``, as in
-    ``output_0``; a tensor alone is called ``name``.
+    ONNX Runtime's arrays count for tensors. A dictionary's keys are names; what stands in a list
+    gets its place behind ``name``, as in ``output_0``; a tensor alone is called ``name``.
     """
     if isinstance(output, Tensor):
         return {name: output}
+    if isinstance(output, np.ndarray):
+        return {name: torch.from_numpy(output)}
     if isinstance(output, Mapping):
         parts = [named_tensors(part, str(key)) for key, part in output.items()]
     elif isinstance(output, Iterable) and not isinstance(output, str):

@@ -23,6 +23,8 @@ from exporter.graph.fixed_batch import fix_batch
 from exporter.graph.limits import read_model
 from exporter.graph.model import OnnxModel
 from exporter.graph.ort_format import write_ort
+from exporter.graph.parity import probe_pixels
+from exporter.outputs import largest_difference
 from exporter.quantization.quantize import QuantizedModel
 from exporter.targets import OPERATORS, FileFormat, Target
 from exporter.verification.session import open_session
@@ -103,10 +105,9 @@ def ship(
 
 
 def _difference(model: Artifact, shipped: Artifact, contract: InputContract) -> float:
-    shape = (PROBE_IMAGES, contract.height, contract.width, contract.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pixels = probe_pixels(contract, PROBE_IMAGES)
     before, after = (_logits(file, pixels) for file in (model, shipped))
-    difference = float(np.abs(before - after).max() / max(np.abs(before).max(), 1e-30))
+    difference = largest_difference(after, before)
     if not difference <= TOLERANCE:
         raise GraphError(
             f"{shipped.path} gives logits that differ from those of {model.path} by "

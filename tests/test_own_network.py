@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from exporter.data.load import load_splits
 from exporter.recipe import read_recipe
 from exporter.training.dense import dense_network, normalized_data
 from exporter.training.loop import evaluate
+from tests.tiny_bundle import run_bundle
 
 SOURCE = """
 from torch import nn
@@ -112,14 +111,7 @@ def test_how_it_learns_is_not_taken_from_a_build_that_learned_otherwise(
 def test_the_bundle_checks_itself(report: dict[str, Any], folder: Path) -> None:
     bundle = Path(report["bundle"])
     assert bundle == folder / "dist" / "net-cpu-int8"
-    done = subprocess.run(
-        [sys.executable, "run.py", "--no-latency", "--json"],
-        cwd=bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_bundle(bundle)
     graph = onnx.load(bundle / "model.onnx").graph
     assert [node.op_type for node in graph.node[:2]] == ["Pad", "Transpose"]
     config = read_recipe(bundle / "recipe.toml").train

@@ -30,6 +30,7 @@ from exporter.pipeline import build
 from exporter.recipe import read_recipe
 from exporter.report.model import BuildReport
 from exporter.targets import TARGETS
+from tests.tiny_bundle import run_bundle
 
 RECIPE = """
 target = "cpu-int8"
@@ -116,15 +117,8 @@ def test_the_bundle_holds_what_was_measured(report: BuildReport, folder: Path) -
 
 
 def test_the_runner_in_the_bundle_agrees(report: BuildReport) -> None:
-    done = subprocess.run(
-        [sys.executable, "run.py", "--no-latency", "--json"],
-        cwd=report.bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert isinstance(json.loads(done.stdout), dict)
+    assert report.bundle is not None
+    assert run_bundle(Path(report.bundle))["golden"]["passed"] is True
 
 
 def test_a_fresh_cache_ends_with_the_same_bytes(
@@ -185,8 +179,8 @@ def test_what_ships_is_what_was_verified(report: BuildReport, folder: Path, name
     assert {stage.name: stage.cached for stage in other.stages}["prune"]
     assert other.kernel_gap is not None
     assert other.kernel_gap.changed_share < 0.1
-    done = subprocess.run([sys.executable, "run.py", "--no-latency"], cwd=other.bundle, check=False)
-    assert done.returncode == 0
+    assert other.bundle is not None
+    run_bundle(Path(other.bundle))
 
 
 def test_a_float_target_ships_the_pruned_float_file(report: BuildReport, folder: Path) -> None:
@@ -209,8 +203,8 @@ def test_a_float_target_ships_the_pruned_float_file(report: BuildReport, folder:
     )
     assert document["shipped"] == "small"
     assert document["models"]["int8"] is None
-    done = subprocess.run([sys.executable, "run.py", "--no-latency"], cwd=other.bundle, check=False)
-    assert done.returncode == 0
+    assert other.bundle is not None
+    run_bundle(Path(other.bundle))
 
 
 def test_a_float_target_without_pruning_ships_dense_and_passes_by_default(

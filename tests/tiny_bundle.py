@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,6 +75,20 @@ def tiny_split(folder: Path, count: int = 200, classes: int = len(CLASSES)) -> S
         labels=Artifact.of(folder / "labels.npy"),
         count=count,
     )
+
+
+def run_bundle(bundle: Path) -> dict[str, Any]:
+    """Let the bundle check itself, as on a device; return what it answers."""
+    done = subprocess.run(
+        [sys.executable, "run.py", "--no-latency", "--json"],
+        cwd=bundle,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def as_it_is(file: Artifact) -> Shipped:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from exporter.contract import INPUT_NAME, InputContract
@@ -15,6 +16,12 @@ from exporter.training.augmentation import normalise
 
 PROBE_IMAGES = 8
 PROBE_SEED = 0
+
+
+def probe_pixels(contract: InputContract, count: int = PROBE_IMAGES) -> NDArray[np.uint8]:
+    """Return random pixels ``[count, H, W, C]``, the same ones every time."""
+    shape = (count, contract.height, contract.width, contract.channels)
+    return np.random.default_rng(PROBE_SEED).integers(0, 256, shape, dtype=np.uint8)
 
 
 def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> float:
@@ -35,9 +42,7 @@ def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> fl
     """
     import onnxruntime as ort
 
-    generator = np.random.default_rng(PROBE_SEED)
-    shape = (PROBE_IMAGES, contract.height, contract.width, contract.channels)
-    pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+    pixels = probe_pixels(contract)
     with torch.inference_mode():
         normalized = normalise(torch.from_numpy(pixels), contract).contiguous()
         expected = named_tensors(module(normalized))
@@ -46,10 +51,7 @@ def measure_parity(module: nn.Module, contract: InputContract, path: Path) -> fl
     options.log_severity_level = 4  # failures are raised
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        batch, single = (
-            [torch.from_numpy(found) for found in session.run(None, {INPUT_NAME: images})]
-            for images in (pixels, pixels[:1])
-        )
+        batch, single = (session.run(None, {INPUT_NAME: images}) for images in (pixels, pixels[:1]))
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         detail = " ".join(str(error).split())
         raise GraphError(f"ONNX Runtime cannot run the exported file: {detail}") from error

@@ -14,6 +14,7 @@ from exporter.errors import GraphError
 from exporter.intake.image_input import ImageInput
 from exporter.intake.run import open_model
 from exporter.normalization import Normalization
+from exporter.outputs import largest_difference
 
 PROBE_IMAGES = 8
 PROBE_SEED = 0
@@ -68,8 +69,7 @@ def measure_parity(
         detail = " ".join(str(error).split())
         raise GraphError(f"cannot be run on images, one or many at once: {detail}") from error
     expected = np.concatenate(wanted)[:, rows]
-    difference = max(abs(found - expected).max(), abs(alone - expected[:1]).max())
-    return float(difference / max(abs(expected).max(), np.finfo(np.float32).tiny))
+    return largest_difference([found, alone], [expected, expected[:1]])
 
 
 def normalized_planes(

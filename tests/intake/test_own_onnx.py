@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from exporter.config import DataConfig
 from exporter.data.load import load_splits
 from exporter.recipe import read_recipe
 from tests.intake.files import IMAGENET, Array, classifier, run, written
+from tests.tiny_bundle import run_bundle
 
 SIZE = 12
 DATA = ["--test-share", "0.5", "--calibration-images", "64", "--validation-share", "0.1"]
@@ -110,14 +109,7 @@ def test_the_report_tells_what_came_in(report: dict[str, Any], folder: Path) -> 
 def test_the_bundle_checks_itself(report: dict[str, Any], folder: Path) -> None:
     bundle = Path(report["bundle"])
     assert bundle == folder / "dist" / "theirs-cpu-int8"
-    done = subprocess.run(
-        [sys.executable, "run.py", "--no-latency", "--json"],
-        cwd=bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_bundle(bundle)
     assert read_recipe(bundle / "recipe.toml").intake.onnx == f"{folder}/theirs.onnx"
     names = (bundle / "labels.txt").read_text().split()
     assert names == [str(digit) for digit in range(10)]

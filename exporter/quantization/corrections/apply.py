@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto
 
 from exporter.artifacts import Artifact, Cache
@@ -16,6 +15,8 @@ from exporter.errors import GraphError
 from exporter.graph.canonical import save_model
 from exporter.graph.limits import read_model
 from exporter.graph.model import OnnxModel
+from exporter.graph.parity import probe_pixels
+from exporter.outputs import largest_difference
 from exporter.quantization.calibrate import Calibrated
 from exporter.quantization.corrections.bias import correct_bias
 from exporter.quantization.corrections.equalize import equalize, open_clips
@@ -113,14 +114,9 @@ def corrected(
 
 def _difference(before: ModelProto, after: ModelProto, contract: InputContract) -> float:
     """Return the largest change of an output on random pixels, relative to the largest |output|."""
-    shape = (PROBE_IMAGES, contract.height, contract.width, contract.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pixels = probe_pixels(contract, PROBE_IMAGES)
     names = [output.name for output in before.graph.output]
     old, new = (
         open_probe(model, names).run(names, {INPUT_NAME: pixels}) for model in (before, after)
     )
-    changes = [
-        float(np.abs(b - a).max() / max(np.abs(a).max(), 1e-12))
-        for a, b in zip(old, new, strict=True)
-    ]
-    return float(np.max(changes))  # not a number where one of them is none
+    return largest_difference(new, old)
