@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Check a model bundle on the device it is meant for, time it, and classify images with it.
 
-    python run.py                  check every file and the golden outputs, measure latency
-    python run.py cat.png dog.ppm  the same, and classify these images
+    python run.py                     check every file and the golden outputs, measure latency
+    python run.py cat.png dog.ppm     the same, and classify these images
+    python run.py --data FOLDER       the same, and count right answers on FOLDER/CLASS/image
+    python run.py --out device.json   the same, and write all of it as JSON
 
-One file; needs Python 3.9 or newer, numpy and onnxruntime. Pillow is used for image formats that
-are not built in, when it is there. Exit code: 0 all well, 1 the bundle is damaged or gives other
-answers here than where it was made, 2 the request was wrong.
+One file; needs Python 3.9 or newer, numpy and onnxruntime. It reads PNG, PPM, PGM, BMP and .npy
+itself; other formats (JPEG) need Pillow. Exit code: 0 all well, 1 the bundle is damaged or gives
+other answers here than where it was made, 2 the request was wrong.
+
+Times are taken as the build takes them: pinned, garbage collector off, in blocks of runs that each
+begin with one that does not count.
 
 Images are brought to the network's pixels exactly as in training: turned upright, transparency on
 white, 16-bit grey rounded to 8, then Pillow's bilinear resampling (a triangle filter whose support
@@ -16,6 +21,7 @@ grows when shrinking, 22-bit coefficients, rounded to 8 bits after each directio
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import io
 import json
@@ -36,7 +42,7 @@ except ImportError as missing:
     sys.exit(2)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -44,13 +50,17 @@ if TYPE_CHECKING:
     Network = Callable[[Pixels], NDArray[np.float32]]  # uint8 [N, H, W, 3] -> logits [N, classes]
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+SIGNATURE = "manifest.sig"  # of the manifest, by whoever packed the bundle; not checked here
+FORMAT_VERSION = 1  # of the manifest
+ANSWER_VERSION = 1  # of what --json prints and --out writes
 DAMAGED, REFUSED = 1, 2  # exit codes
 TOP = 3
 MAX_THREADS = 1024
 MAX_PIXELS = 89_478_485  # of a source image, as in training: a quarter of a gigabyte as RGB
 WARM_UP_RUNS, WARM_UP_SECONDS = 50, 0.5
 RUNS, SHORT_SECONDS, LONG_SECONDS = 200, 1.0, 5.0
+BLOCK_RUNS, FEW_BLOCKS = 20, 10  # blocks are shorter where there would be fewer than 2 * FEW_BLOCKS
+SYS, PROC = Path("/sys"), Path("/proc")
 ISA_OF_FLAG = {  # flag in /proc/cpuinfo -> instruction set as named in the manifest
     "avx2": "avx2",
     "avx_vnni": "avx-vnni",
@@ -76,8 +86,13 @@ class Problem(Exception):  # noqa: N818 - not every problem is an error
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     options = _parser().parse_args(arguments)
-    steps = ("bundle", "model", "target", "files", "machine", "golden", "images", "latency")
-    report: dict[str, Any] = {"passed": False, "error": None, **dict.fromkeys(steps)}
+    steps = "bundle model target model_sha256 files machine golden images accuracy latency"
+    report: dict[str, Any] = {
+        "answer_version": ANSWER_VERSION,
+        "passed": False,
+        "error": None,
+        **dict.fromkeys(steps.split()),
+    }
     exit_code = 0
     try:
         check(options, report, say=_nothing if options.json else _line)
@@ -90,9 +105,27 @@ def main(arguments: list[str] | None = None) -> int:
     report["passed"] = exit_code == 0
     if report["error"]:
         sys.stderr.write(f"run.py: {report['error']}\n")
+    text = json.dumps(report, indent=2, allow_nan=False)
     if options.json:
-        _line(json.dumps(report, indent=2, allow_nan=False))
+        _line(text)
+    if options.out is not None:
+        try:
+            write(options.out, text + "\n")
+        except OSError as error:
+            sys.stderr.write(f"run.py: cannot write {options.out}: {error.strerror}.\n")
+            return exit_code or REFUSED
     return exit_code
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        if partial.exists():
+            partial.unlink()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,7 +137,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=_threads, default=1, help="threads of ONNX Runtime (default: 1)"
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="measure top-1 on FOLDER/CLASS/image, or on an .npz file with `images` uint8 "
+        "[N, H, W, 3] and `labels` (positions in labels.txt)",
+    )
     parser.add_argument("--no-latency", action="store_true", help="do not measure latency")
+    parser.add_argument(
+        "--out", type=_outside, metavar="FILE.json", help="write the JSON document, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     return parser
 
@@ -113,6 +155,12 @@ def _threads(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_THREADS}")
     return int(text)
+
+
+def _outside(text: str) -> Path:
+    if (Path(text).parent / MANIFEST).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} would change the bundle; choose another folder")
+    return Path(text)
 
 
 def _line(text: str) -> None:
@@ -128,6 +176,7 @@ def check(options: argparse.Namespace, report: dict[str, Any], say: Callable[[st
     folder = find_bundle(options.bundle)
     manifest = read_manifest(folder)
     report.update(bundle=str(folder), model=manifest["model"], target=manifest["target"])
+    report["model_sha256"] = manifest["files"][model_file(manifest)]["sha256"]
     report["files"] = check_files(folder, manifest, options.images)
     say(f"{manifest['model']} for {manifest['target']}: {report['files']} files as shipped")
 
@@ -135,7 +184,9 @@ def check(options: argparse.Namespace, report: dict[str, Any], say: Callable[[st
 
     report["machine"] = machine()
     pinned = pin(options.threads)
+    begin = time.perf_counter()
     network = open_model(folder / model_file(manifest), manifest, options.threads)
+    load_ms = 1e3 * (time.perf_counter() - begin)
     golden = report["golden"] = compare_golden(network, folder, manifest)
     text = (
         "{agree} of {images} classes agree, largest difference {difference}, tolerance {tolerance}"
@@ -152,9 +203,23 @@ def check(options: argparse.Namespace, report: dict[str, Any], say: Callable[[st
         shown = ", ".join(f"{entry['class']} {100 * entry['probability']:.1f} %" for entry in best)
         say(f"{path}: {shown}")
 
+    if options.data is not None:
+        report["accuracy"] = top_1(network, options.data, manifest)
+        say("top-1: {top1:.2f} %, {correct} of {total} images".format(**report["accuracy"]))
+
     if not options.no_latency:
+        before = conditions(pinned)
         timing = measure(network, folder)
-        report["latency"] = {**timing, "threads": options.threads, "pinned_cpus": pinned}
+        report["latency"] = {
+            **timing,
+            "load_ms": load_ms,
+            "threads": options.threads,
+            "pinned_cpus": pinned,
+            "peak_memory_mb": peak_memory_mb(),
+            "governor": governor(pinned),
+            "before": before,
+            "after": conditions(pinned),
+        }
         text = (
             "latency: median {median_ms:.3f} ms, p90 {p90_ms:.3f} ms, {runs} runs, {threads} thread"
         )
@@ -193,7 +258,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         sound = version != FORMAT_VERSION or _is_sound(manifest)
     except FileNotFoundError:
         raise Problem(f"The bundle is damaged: {MANIFEST} is missing.", DAMAGED) from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         sound = False
     if not sound:
         raise Problem(f"The bundle is damaged: {MANIFEST} cannot be read.", DAMAGED)
@@ -248,7 +313,7 @@ def check_files(folder: Path, manifest: dict[str, Any], arguments: list[Path]) -
     faults.extend(
         f"{path.name} is not part of it"
         for path in sorted(folder.iterdir())
-        if path.name not in {MANIFEST, *listed} and path.resolve() not in allowed
+        if path.name not in {MANIFEST, SIGNATURE, *listed} and path.resolve() not in allowed
     )
     if faults:
         raise Problem(f"The bundle is damaged: {'; '.join(faults)}.", DAMAGED)
@@ -272,6 +337,8 @@ def open_model(path: Path, manifest: dict[str, Any], threads: int) -> Network:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # As the build times it: no thread spins on after its run, and every run wakes them anew.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no other base
@@ -334,24 +401,111 @@ def classify(network: Network, pixels: Pixels, manifest: dict[str, Any]) -> list
     return [{"class": manifest["classes"][i], "probability": float(probabilities[i])} for i in best]
 
 
+def top_1(network: Network, data: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return how many images of ``data`` are classified as they are labelled, one at a time."""
+    correct = total = 0
+    for pixels, label in labelled_images(data, manifest):
+        correct += int(network(pixels[None])[0].argmax()) == label
+        total += 1
+    if not total:
+        raise Problem(f"{data} holds no images; FOLDER/CLASS/image is looked for.", REFUSED)
+    return {"data": str(data), "top1": 100 * correct / total, "correct": correct, "total": total}
+
+
+def labelled_images(data: Path, manifest: dict[str, Any]) -> Iterator[tuple[Pixels, int]]:
+    """Yield images of the network's size, each with the position of its class."""
+    classes = manifest["classes"]
+    if not data.is_dir():
+        yield from _labelled_arrays(data, manifest)
+        return
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] != ".")
+    for folder in folders:
+        if folder.name not in classes:
+            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+            raise Problem(f"{folder}: the model does not know this class, but {known}.", REFUSED)
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if path.name[0] != ".":
+                yield to_contract(decode(path), manifest["input"]), classes.index(folder.name)
+
+
+def _labelled_arrays(path: Path, manifest: dict[str, Any]) -> Iterator[tuple[Pixels, int]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+        count, classes = len(images), len(manifest["classes"])
+        if images.dtype != np.uint8 or images.shape[3:] != (3,) or 0 in images.shape:
+            raise ValueError(f"images are {images.dtype} {list(images.shape)}")
+        if labels.dtype.kind not in "iu" or labels.shape != (count,):
+            raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}")
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"labels are not in 0 to {classes - 1}")
+    except Exception as error:  # damaged files make numpy raise many kinds
+        raise Problem(
+            f"{path} is neither a folder of classes nor an .npz file with `images` uint8 "
+            f"[N, H, W, 3] and `labels`: {error}",
+            REFUSED,
+        ) from error
+    for image, label in zip(images, labels):  # noqa: B905 - Python 3.9; their lengths are equal
+        yield to_contract(image, manifest["input"]), int(label)
+
+
 def measure(network: Network, folder: Path) -> dict[str, Any]:
-    """Return the latency of one image: median and 90th percentile, in milliseconds."""
+    """Return the latency of one image: median and 90th percentile, in milliseconds.
+
+    ``median_ci_ms`` is the 95 % confidence interval of the blocks' median (order statistics), None
+    where there are few blocks.
+    """
     image = golden_arrays(folder)[0][:1]
-    begin = time.perf_counter()
-    for _ in range(WARM_UP_RUNS):
-        network(image)
-        if time.perf_counter() - begin > WARM_UP_SECONDS:
-            break
-    times: list[float] = []
-    begin = time.perf_counter()
-    elapsed = 0.0
-    while elapsed < SHORT_SECONDS or (len(times) < RUNS and elapsed < LONG_SECONDS):
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        warm = _block(network, image, 1)
+        begin = time.perf_counter()
+        while len(warm) < WARM_UP_RUNS and time.perf_counter() - begin < WARM_UP_SECONDS:
+            warm += _block(network, image, 1)
+        affordable = 1e3 * SHORT_SECONDS / (2 * FEW_BLOCKS * float(np.median(warm)))
+        size = max(1, min(BLOCK_RUNS, int(affordable)))
+        blocks: list[list[float]] = []
+        begin = time.perf_counter()
+        elapsed = 0.0
+        while elapsed < SHORT_SECONDS or (len(blocks) * size < RUNS and elapsed < LONG_SECONDS):
+            blocks.append(_block(network, image, size))
+            elapsed = time.perf_counter() - begin
+    finally:
+        if collecting:
+            gc.enable()
+    times = np.array(blocks)
+    median, p90 = np.percentile(times, [50, 90])
+    return {
+        "runs": times.size,
+        "blocks": len(blocks),
+        "median_ms": float(median),
+        "median_ci_ms": median_interval(np.median(times, axis=1)),
+        "p90_ms": float(p90),
+    }
+
+
+def _block(network: Network, image: Pixels, runs: int) -> list[float]:
+    network(image)
+    times = []
+    for _ in range(runs):
         start = time.perf_counter_ns()
         network(image)
         times.append((time.perf_counter_ns() - start) / 1e6)
-        elapsed = time.perf_counter() - begin
-    median, p90 = np.percentile(times, [50, 90])
-    return {"runs": len(times), "median_ms": float(median), "p90_ms": float(p90)}
+    return times
+
+
+def median_interval(values: NDArray[np.float64]) -> list[float] | None:
+    """Return a 95 % confidence interval of the median: two of the values, by the binomial law."""
+    count = len(values)
+    if count < FEW_BLOCKS:
+        return None
+    reach = 1.96 * count**0.5
+    low, high = int((count - reach) / 2) - 1, int(np.ceil((count + reach) / 2))
+    ordered = np.sort(values)
+    return [float(ordered[max(low, 0)]), float(ordered[min(high, count - 1)])]
 
 
 # The machine --------------------------------------------------------------------------------------
@@ -372,16 +526,10 @@ def pin(threads: int) -> list[int] | None:
     return chosen
 
 
-def _preference(cpu: int) -> tuple[int, bool, int]:
-    folder = Path(f"/sys/devices/system/cpu/cpu{cpu}")
-    try:
-        top_khz = int((folder / "cpufreq/cpuinfo_max_freq").read_text())
-    except (OSError, ValueError):
-        top_khz = 0
-    try:
-        siblings = (folder / "topology/thread_siblings_list").read_text()
-    except OSError:
-        siblings = str(cpu)
+def _preference(cpu: int) -> tuple[float, bool, int]:
+    folder = SYS / f"devices/system/cpu/cpu{cpu}"
+    top_khz = _number(folder / "cpufreq/cpuinfo_max_freq") or 0
+    siblings = _read(folder / "topology/thread_siblings_list") or str(cpu)
     first = siblings.replace("-", ",").split(",")[0].strip()
     return -top_khz, first != str(cpu), -cpu
 
@@ -389,18 +537,13 @@ def _preference(cpu: int) -> tuple[int, bool, int]:
 def machine() -> dict[str, Any]:
     """Return what a latency depends on: processor, instruction sets, versions."""
     entries: dict[str, str] = {}
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            entries.setdefault(key.strip(), value.strip())
-    except OSError:
-        pass
+    for line in _read(PROC / "cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        entries.setdefault(key.strip(), value.strip())
     flags = f"{entries.get('flags', '')} {entries.get('Features', '')}".split()
-    try:  # ARM boards say what they are here, not in cpuinfo
-        board = Path("/proc/device-tree/model").read_text().strip("\0\n ")
-    except OSError:
-        board = ""
+    board = _read(PROC / "device-tree/model")  # ARM boards say what they are here, not in cpuinfo
     return {
+        "name": platform.node(),
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": entries.get("model name") or board or platform.processor() or "unknown",
@@ -410,6 +553,54 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "onnxruntime": ort.__version__,
     }
+
+
+def conditions(cpus: list[int] | None) -> dict[str, float | None]:
+    """Return what slows a device down while it is timed; None where the system does not tell.
+
+    ``temperature_c`` is the hottest sensor's, ``frequency_mhz`` the highest of these CPUs' clocks.
+    """
+    sensors = ("thermal/thermal_zone*/temp", "hwmon/*/temp*_input")
+    found = [_number(path) for sensor in sensors for path in (SYS / "class").glob(sensor)]
+    degrees = [1e-3 * value for value in found if value is not None]
+    clocks = [_number(_cpufreq(cpu) / "scaling_cur_freq") for cpu in cpus or [0]]
+    khz = [value for value in clocks if value]
+    return {
+        "temperature_c": round(max(degrees), 1) if degrees else None,
+        "frequency_mhz": round(1e-3 * max(khz)) if khz else None,
+    }
+
+
+def governor(cpus: list[int] | None) -> str | None:
+    """Return by which rule the clock of these CPUs is set, None if the system does not tell."""
+    return _read(_cpufreq((cpus or [0])[0]) / "scaling_governor") or None
+
+
+def _cpufreq(cpu: int) -> Path:
+    return SYS / f"devices/system/cpu/cpu{cpu}/cpufreq"
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process has held, None if the system does not tell."""
+    for line in _read(PROC / "self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    return None
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file of the system, "" if there is none to be read."""
+    try:
+        return path.read_text(errors="replace").strip("\0\n ")
+    except OSError:  # absent, or a sensor that is asleep
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_read(path))
+    except ValueError:
+        return None
 
 
 # Images: to the network's size --------------------------------------------------------------------

@@ -17,16 +17,12 @@ comes back if anything fails, be it in the next run. A build whose gate failed l
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import platform
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -35,15 +31,13 @@ from typing import TYPE_CHECKING
 from exporter.artifacts import LIBRARIES
 from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.data.splits import Split
-from exporter.errors import OutputError
+from exporter.packing.contents import FORMAT_VERSION, MANIFEST
+from exporter.packing.place import cannot_write, place
 from exporter.targets import WEB_PAGE, Target
 
 if TYPE_CHECKING:
     from exporter.ship import Shipped
 
-FORMAT_VERSION = 1
-"""Of the manifest; ``deploy/run.py`` reads this version and no other."""
-MANIFEST = "manifest.json"
 REPORT = "report.json"
 _PAGE_HELP = (
     "In a browser: npm install onnxruntime-web in the folder above this one, serve that folder",
@@ -125,19 +119,9 @@ def bundle(
     }
     files[MANIFEST] = _lines(json.dumps(manifest, indent=2, sort_keys=True))
     final = bundle_path(out, name, target)
-    _place(files, final, marker=MANIFEST)
+    place(files, final, marker=MANIFEST)
     _discard_failure(final)
     return final
-
-
-def check_writable(out: Path) -> None:
-    """Make the folder that will receive bundles; raises OutputError if nothing can go there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise _cannot_write(out, error) from error
 
 
 def write_failure(
@@ -149,7 +133,7 @@ def write_failure(
     """
     files = {REPORT: report_json.encode(), "report.md": report_markdown.encode()}
     final = _failure_path(bundle_path(out, name, target))
-    _place(files, final, marker=REPORT)
+    place(files, final, marker=REPORT)
     return final
 
 
@@ -169,92 +153,10 @@ def _lines(*lines: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _place(files: Mapping[str, bytes], final: Path, marker: str) -> None:
-    """Make ``final`` a folder of exactly these files; ``marker`` tells our folders from others."""
-    partial, aside = _working_paths(final)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(final.parent):
-            try:
-                _clean_up(final)
-                _check_free(final, marker)
-                partial.mkdir()
-                for name, content in files.items():
-                    with (partial / name).open("xb") as file:
-                        file.write(content)
-                        file.flush()
-                        os.fsync(file.fileno())
-                _sync(partial)
-                if final.exists():
-                    final.rename(aside)
-                partial.rename(final)
-                _sync(final.parent)
-            finally:
-                with suppress(OSError):  # the next run tries again
-                    _clean_up(final)
-    except OSError as error:
-        raise _cannot_write(final, error) from error
-
-
-def _working_paths(final: Path) -> tuple[Path, Path]:
-    """Return the folders for the new content and for the old one, on the same file system."""
-    return final.with_name(f".{final.name}.partial"), final.with_name(f".{final.name}.aside")
-
-
-def _clean_up(final: Path) -> None:
-    """Remove what a run left behind, but bring back a folder that was not replaced in the end."""
-    partial, aside = _working_paths(final)
-    if aside.exists():
-        if final.exists():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(final)
-    if partial.exists():
-        shutil.rmtree(partial)
-
-
-def _check_free(final: Path, marker: str) -> None:
-    """Raise OutputError if replacing ``final`` would destroy something that is not ours."""
-    if final.is_symlink() or (final.exists() and not final.is_dir()):
-        raise OutputError(f"{final} is in the way. Move it, or choose another folder with --out.")
-    if final.is_dir() and any(final.iterdir()) and not (final / marker).is_file():
-        raise OutputError(
-            f"{final} holds files of another kind. Move it, or choose another folder with --out."
-        )
-
-
 def _discard_failure(final: Path) -> None:
     failure = _failure_path(final)
     if (failure / REPORT).is_file() and not failure.is_symlink():
         try:
             shutil.rmtree(failure)
         except OSError as error:
-            raise _cannot_write(failure, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"Cannot write {path}: {error.strerror or error}. "
-        "Free some space or choose another folder with --out."
-    )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the folder; the lock dies with its holder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot lock
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    """Make the entries of a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            raise cannot_write(failure, error) from error

@@ -8,6 +8,8 @@
     - CoverageError    an operator did not become an integer kernel
   x CacheError         the cache or an artifact in it is damaged
   x OutputError        the result cannot be written where it was asked for
+  x BundleError        a bundle or an archive of one that is damaged, forged or not one
+  x DeviceError        a device cannot be reached, or the check on it failed
   x EmulationError     an emulated CPU is not available, or a run on it failed
 
 A failed gate is a result, not an error (exit code 1). Anything else that is raised is a bug.
@@ -52,3 +54,11 @@ class OutputError(ExporterError):
 
 class EmulationError(ExporterError):
     """An emulated CPU is not available here, or a run on it failed."""
+
+
+class BundleError(ExporterError):
+    """A bundle, or an archive of one, is damaged, forged or not one at all."""
+
+
+class DeviceError(ExporterError):
+    """A device cannot be reached, lacks something, or what it says cannot be used."""

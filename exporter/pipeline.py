@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.artifacts import Cache, StageRun
-from exporter.bundle import bundle, bundle_path, check_writable, write_failure
+from exporter.bundle import bundle, bundle_path, write_failure
 from exporter.config import BuildConfig
 from exporter.contract import InputContract
 from exporter.data.load import load_splits
@@ -17,6 +17,7 @@ from exporter.graph.model import OnnxModel
 from exporter.intake.network import check_intake, own_network
 from exporter.models.foreign import short_name
 from exporter.option import check_limits
+from exporter.packing.place import check_writable
 from exporter.pruning.criteria import find_criterion
 from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import deploy.run
-from exporter.bundle import FORMAT_VERSION
 from exporter.data.decode import decode_image
+from exporter.packing.contents import FORMAT_VERSION
 from exporter.targets import TARGETS
 from tests.tiny_bundle import CLASSES, CONTRACT, tiny_bundle
 
