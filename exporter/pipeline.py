@@ -37,7 +37,7 @@ from exporter.report.pruning import pruning_report
 from exporter.report.saturation import saturation_report
 from exporter.ship import Shipped, shipped_for
 from exporter.targets import Target, check_plannable, find_target
-from exporter.training.dense import check_dense, dense_network, normalized_data
+from exporter.training.dense import check_dense, dense_network, normalized_data, weights_warnings
 from exporter.training.train import lesson_of
 from exporter.verification.instruction_sets import find_emulators
 from exporter.verification.verify import Candidate, verify
@@ -83,6 +83,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
             pruning=made.pruning,
             quantization=quantization,
             stages=tuple(_stage_report(run) for run in cache.runs),
+            warnings=made.warnings,
             recipe=recipe_tables(config),
         ),
     )
@@ -112,13 +113,15 @@ class _Networks:
     """What is quantized; the dense one where nothing was pruned."""
     pruning: PruningReport | None = None
     intake: IntakeReport | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
     """Return what was brought along, or else trained and pruned."""
     if config.intake.onnx:
         data, model, intake = own_network(cache, config)
-        return _Networks(data=data, dense=model, small=model, intake=intake)
+        warnings = (intake.warning,) if intake.warning else ()
+        return _Networks(data=data, dense=model, small=model, intake=intake, warnings=warnings)
     data = normalized_data(load_splits(cache, config.data), config.train)
     check_criterion(config.prune, config.train, data.contract)
     teacher = find_teacher(config.prune, data)
@@ -127,7 +130,13 @@ def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
     dense = cache.run(export_onnx, trained.checkpoint)
     small = cache.run(export_onnx, pruned.checkpoint)
     pruning = pruning_report(pruned, dense, small) if pruned.rounds else None
-    return _Networks(data=data, dense=dense, small=small, pruning=pruning)
+    return _Networks(
+        data=data,
+        dense=dense,
+        small=small,
+        pruning=pruning,
+        warnings=weights_warnings(trained),
+    )
 
 
 def _quantized(

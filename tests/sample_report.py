@@ -26,6 +26,9 @@ from exporter.report.model import (
     WorstClass,
 )
 
+WARNING = "WARNING: on 500 validation images another normalisation fits better."
+
+
 SAMPLE = BuildReport(
     passed=True,
     target="cpu-int8",
@@ -147,7 +150,7 @@ SAMPLE = BuildReport(
         dropped_softmax=True,
         difference=4.2e-7,
         validation_top1=97.1,
-        warning="WARNING: on 500 validation images another normalisation fits better.",
+        warning=WARNING,
     ),
     pruning=PruningReport(
         criterion="l2",

@@ -128,6 +128,17 @@ def test_a_wrong_normalisation_is_noticed(folder: Path, top1: float) -> None:
     assert document["epochs"] == 0
 
 
+def test_a_report_tells_what_was_warned_of(folder: Path, top1: float) -> None:
+    result = run(
+        folder, "build", "--normalization", "raw", "--prune", "0", "--out", f"{folder}/raw",
+        "--max-drop", "100", "--min-speedup", "0", "--timing-seconds", "0.2",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert "with the normalisation as stated (raw)" in warning
+    assert warning in (folder / "raw" / "net-cpu-int8" / "report.md").read_text()
+
+
 def test_a_stage_goes_on_with_the_pixels_of_the_checkpoint(folder: Path, top1: float) -> None:
     trained = run(folder, "train", "--mean", MEAN, "--std", STD, "--out", f"{folder}/dense2")
     assert trained.exit_code == 0, trained.stderr

@@ -50,4 +50,4 @@ def lines(intake: IntakeReport) -> list[str]:
         found.append("- Its softmax at the end is left out: the outputs are logits.")
     if intake.difference is not None:
         found.append(f"- Largest relative difference from it: {intake.difference:.1e}.")
-    return found + ([f"- {intake.warning}"] if intake.warning else [])
+    return found

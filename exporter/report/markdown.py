@@ -41,7 +41,7 @@ def markdown(report: BuildReport) -> str:
     parts = [
         [f"# Report on the {NAMES[report.shipped]} model for {report.target}"],
         [f"**{'Passed' if report.passed else 'Failed'}.** {verdict(report)}"],
-        list(remarks(report)),
+        list(map(_escaped, remarks(report))),
         [f"- {tip}" for tip in advice(report)],
         _comparison(report),
         ["## Gates", "", *_gates(report)],

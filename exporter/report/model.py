@@ -224,6 +224,8 @@ class BuildReport:
     """How int8 was made; null where verify got finished files."""
     stages: tuple[StageReport, ...] = ()
     """The stages of the build, in order."""
+    warnings: tuple[str, ...] = ()
+    """What looked wrong on the way, as it was said then."""
     recipe: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
     """The resolved recipe: every option of the build."""
 

@@ -97,7 +97,7 @@ def advice(report: BuildReport) -> tuple[str, ...]:
 def remarks(report: BuildReport) -> tuple[str, ...]:
     """Return sentences on what the gates do not tell; empty where there are none."""
     small, int8 = report.models.small, report.models.int8
-    found = []
+    found = list(report.warnings)
     if _learned_nothing(report):
         found.append(
             f"The dense float model is no better than always answering the most frequent class "

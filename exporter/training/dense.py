@@ -51,10 +51,17 @@ def dense_network(cache: Cache, config: TrainConfig, data: Splits) -> Trained:
             f"Dense network: {trained.validation_top1:.2f} % on validation images, with the "
             "weights as they came."
         )
-        warning = mismatch(trained.preprocessing, data.contract.classes)
-        if warning:
+        for warning in weights_warnings(trained):
             say(warning)
     return trained
+
+
+def weights_warnings(trained: Trained) -> tuple[str, ...]:
+    """Return what looks wrong about weights that were brought along; empty where nothing does."""
+    if trained.preprocessing is None:
+        return ()
+    warning = mismatch(trained.preprocessing, trained.checkpoint.contract.classes)
+    return (warning,) if warning else ()
 
 
 def _weights_file(config: TrainConfig) -> Path:

@@ -5,7 +5,7 @@ import tomllib
 
 from exporter.report.markdown import markdown
 from exporter.report.model import BudgetReport, NotMeasured, SaturationReport
-from tests.sample_report import SAMPLE
+from tests.sample_report import SAMPLE, WARNING
 
 
 def headings(text: str) -> list[str]:
@@ -155,13 +155,18 @@ def test_a_failed_report_says_so_and_what_to_try() -> None:
     assert "| min-speedup | 6.42x faster, at least 7x is wanted | no |" in text
 
 
+def test_what_was_warned_of_is_told_before_the_figures() -> None:
+    text = markdown(dataclasses.replace(SAMPLE, warnings=(WARNING,)))
+
+    assert text.index(WARNING) < text.index("|")
+
+
 def test_an_own_file_is_told_about() -> None:
     text = markdown(SAMPLE)
 
     assert "- File: theirs.onnx, sha256 0f1e0f1e" in text
     assert "- Operators at its start that became part of the input: Transpose, Sub." in text
     assert "- Largest relative difference from it: 4.2e-07." in text
-    assert "- WARNING: on 500 validation images" in text
     assert SAMPLE.intake is not None
     plain = dataclasses.replace(
         SAMPLE.intake, opset=None, normalization=None, difference=None, warning=None,
