@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.report.device import DeviceReport
 from exporter.report.intake import IntakeReport
 from exporter.report.model import (
     BuildReport,
@@ -36,6 +37,7 @@ SAMPLE = BuildReport(
     models=Models(
         dense=ModelReport(
             path="cache/export-1/model.onnx",
+            sha256="1a2b" * 16,
             bytes=1_284_311,
             gzip_bytes=1_190_204,
             zstd_bytes=1_187_660,
@@ -50,6 +52,7 @@ SAMPLE = BuildReport(
         ),
         small=ModelReport(
             path="cache/export-2/model.onnx",
+            sha256="2b3c" * 16,
             bytes=512_009,
             gzip_bytes=474_113,
             zstd_bytes=473_002,
@@ -64,6 +67,7 @@ SAMPLE = BuildReport(
         ),
         int8=ModelReport(
             path="dist/edge-vgg-cpu-int8/model.onnx",
+            sha256="3c4d" * 16,
             bytes=141_002,
             gzip_bytes=118_320,
             zstd_bytes=116_941,
@@ -122,6 +126,58 @@ SAMPLE = BuildReport(
         ),
         InstructionSetReport(
             name="avx512", promised=True, result=NotMeasured(not_measured="no such CPU here")
+        ),
+    ),
+    devices=(
+        DeviceReport(
+            name="pi|5",
+            cpu="Raspberry Pi 5 Model B Rev 1.0",
+            architecture="aarch64",
+            instruction_sets=("arm64-neon", "arm64-dotprod"),
+            onnxruntime="1.32.0",
+            python="3.13.5",
+            passed=True,
+            error=None,
+            golden_images=32,
+            golden_agree=32,
+            golden_difference=0.0,
+            top1=98.25,
+            images=400,
+            p50_ms=0.7312,
+            p50_ci_ms=(0.7301, 0.7320),
+            p90_ms=0.7444,
+            runs=1360,
+            threads=1,
+            load_ms=11.25,
+            peak_memory_mb=71.5,
+            governor="ondemand",
+            temperature_c=(48.1, 53.6),
+            frequency_mhz=(1500, 2400),
+        ),
+        DeviceReport(
+            name="gateway",
+            cpu="Intel Atom",
+            architecture="x86_64",
+            instruction_sets=(),
+            onnxruntime="1.32.0",
+            python="3.12.3",
+            passed=False,
+            error="Golden outputs differ.",
+            golden_images=32,
+            golden_agree=30,
+            golden_difference=2.5,
+            top1=NotMeasured(not_measured="the check failed before"),
+            images=0,
+            p50_ms=NotMeasured(not_measured="the check failed before"),
+            p50_ci_ms=NotMeasured(not_measured="the check failed before"),
+            p90_ms=NotMeasured(not_measured="the check failed before"),
+            runs=0,
+            threads=NotMeasured(not_measured="the check failed before"),
+            load_ms=NotMeasured(not_measured="the check failed before"),
+            peak_memory_mb=NotMeasured(not_measured="the check failed before"),
+            governor=NotMeasured(not_measured="the check failed before"),
+            temperature_c=NotMeasured(not_measured="the check failed before"),
+            frequency_mhz=NotMeasured(not_measured="the check failed before"),
         ),
     ),
     gates=(

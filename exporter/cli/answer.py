@@ -43,12 +43,12 @@ def listing(rows: Sequence[Row], hidden: Sequence[str] = ()) -> Answer:
     return Answer(json=to_json(rows), draw=lambda console: console.print(table))
 
 
-def facts(document: Mapping[str, object]) -> Answer:
+def facts(document: Mapping[str, object], code: int = 0) -> Answer:
     """Return flat data as a JSON object and as one line per entry."""
     table = Table.grid(padding=(0, 2))
     for key, value in document.items():
         table.add_row(f"[bold]{heading(key)}", Text(shown(value), overflow="fold"))
-    return Answer(json=to_json(document), draw=lambda console: console.print(table))
+    return Answer(json=to_json(document), draw=lambda console: console.print(table), code=code)
 
 
 def to_json(document: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from exporter.report.device import COLUMNS as DEVICE_COLUMNS
+from exporter.report.device import DeviceReport, device_notes, device_rows
 from exporter.report.instruction_sets import (
     COLUMNS,
     InstructionSetReport,
@@ -48,6 +50,7 @@ def markdown(report: BuildReport) -> str:
         ["## Accuracy", "", *_accuracy(report)],
         _instruction_sets(report.instruction_sets) if report.instruction_sets else [],
         ["## Speed", "", *_speed(report)],
+        _devices(report.devices) if report.devices else [],
         ["## Download", "", *_download(report)],
         ["## Own ONNX file", "", *map(_escaped, intake_lines(report.intake))]
         if report.intake
@@ -107,6 +110,12 @@ def _instruction_sets(entries: Sequence[InstructionSetReport]) -> list[str]:
         "",
         *(f"- {note}" for note in notes),
     ]
+
+
+def _devices(devices: Sequence[DeviceReport]) -> list[str]:
+    rows = (map(_escaped, row) for row in device_rows(devices))
+    notes = [f"- {_escaped(note)}" for note in device_notes(devices)]
+    return ["## Devices", "", *_table(DEVICE_COLUMNS, map(tuple, rows)), "", *notes]
 
 
 def _speed(report: BuildReport) -> list[str]:

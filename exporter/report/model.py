@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from exporter.report.device import DeviceReport
 from exporter.report.instruction_sets import InstructionSetReport, InstructionSetResult
 from exporter.report.intake import IntakeReport
 from exporter.report.not_measured import DESCRIBED, NotMeasured
@@ -30,6 +31,7 @@ from exporter.report.provenance import (
 __all__ = [
     "BudgetReport",
     "BuildReport",
+    "DeviceReport",
     "DistillationReport",
     "Flips",
     "Gate",
@@ -64,6 +66,8 @@ class ModelReport:
 
     path: str
     """The .onnx file, absolute or relative to the working folder."""
+    sha256: str
+    """Digest of the file."""
     bytes: int
     """Size of the file."""
     gzip_bytes: int
@@ -208,6 +212,8 @@ class BuildReport:
     """Bytes of what ships over bytes of dense float."""
     instruction_sets: tuple[InstructionSetReport, ...] = ()
     """What ships on each instruction set that the target promises or that was asked for."""
+    devices: tuple[DeviceReport, ...] = ()
+    """What ships on other machines, by the bundle's own runner; `exporter merge` adds them."""
     gates: tuple[Gate, ...]
     """The conditions and how they came out."""
     threads: int

@@ -159,6 +159,7 @@ def _model_report(
 ) -> ModelReport:
     return ModelReport(
         path=str(model.file.path),
+        sha256=model.file.sha256,
         bytes=model.file.path.stat().st_size,
         gzip_bytes=download.gzip_bytes,
         zstd_bytes=download.zstd_bytes,

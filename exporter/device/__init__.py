@@ -1,0 +1,1 @@
+"""The shipped bundle on other machines: run over ssh, read back, put into the report."""
