@@ -7,6 +7,8 @@
         golden.npz      validation images and the logits this file gives here
         run.py          checks all that on the device, times the model, classifies images
         index.html      the same in a browser, for targets that run in one
+        sbom.cdx.json   software bill of materials: what made the model and what runs it
+        LICENSE         of run.py and the page
         labels.txt  recipe.toml  report.json  report.md  README.txt
 
 The same inputs give the same bytes. The folder appears under its name as a whole or not at all:
@@ -33,6 +35,7 @@ from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
 from exporter.data.splits import Split
 from exporter.packing.contents import FORMAT_VERSION, MANIFEST
 from exporter.packing.place import cannot_write, place
+from exporter.packing.sbom import SBOM, sbom
 from exporter.targets import WEB_PAGE, Target
 
 if TYPE_CHECKING:
@@ -74,11 +77,25 @@ def bundle(
     golden = choose_golden(shipped.file, validation)
     deployed = package_files("deploy")
     page = WEB_PAGE if target.web_page else ()
-    files = {
-        **{name: file.checked().read_bytes() for name, file in shipped.files.items()},
-        **{name: deployed.joinpath("web", name).read_bytes() for name in page},
-        "golden.npz": golden_file(golden),
+    models = {path: file.checked().read_bytes() for path, file in shipped.files.items()}
+    programs = {
         "run.py": deployed.joinpath("run.py").read_bytes(),
+        **{path: deployed.joinpath("web", path).read_bytes() for path in page},
+    }
+    tools = _tools()
+    files = {
+        **models,
+        **programs,
+        "golden.npz": golden_file(golden),
+        "LICENSE": deployed.joinpath("LICENSE").read_bytes(),
+        SBOM: sbom(
+            name=name,
+            model_file=target.file_name,
+            models=models,
+            programs=programs,
+            made_with={tool: tools[tool] for tool in LIBRARIES if tool in tools},
+            browser=target.web_page,
+        ),
         "labels.txt": _lines(*(" ".join(label.splitlines()) for label in contract.classes)),
         "recipe.toml": recipe.encode(),
         REPORT: report_json.encode(),
@@ -89,6 +106,7 @@ def bundle(
             "Check and time it here: python run.py   (Python 3.9+; pip install numpy onnxruntime)",
             "Classify images: python run.py --no-latency photo.png   (python run.py --help)",
             *(_PAGE_HELP if target.web_page else ()),
+            f"The programs here are under Apache-2.0 (LICENSE). {SBOM} lists what made the model.",
         ),
     }
     manifest = {
@@ -111,7 +129,7 @@ def bundle(
         "output": {"name": OUTPUT_NAME, "type": "float32"},
         "classes": contract.classes,
         "golden": {"images": len(golden.labels), "tolerance": golden.tolerance},
-        "tools": _tools(),
+        "tools": tools,
         "files": {
             file: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for file, data in files.items()

@@ -38,8 +38,8 @@ from tests.tiny_bundle import (
 )
 
 FILES = {
-    "README.txt", "golden.npz", "labels.txt", "manifest.json", "model.onnx", "recipe.toml",
-    "report.json", "report.md", "run.py",
+    "LICENSE", "README.txt", "golden.npz", "labels.txt", "manifest.json", "model.onnx",
+    "recipe.toml", "report.json", "report.md", "run.py", "sbom.cdx.json",
 }  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def test_a_bundle_holds_what_was_given(tmp_path: Path) -> None:
     assert files["report.json"] == b'{"passed": true}\n'
     assert files["report.md"] == b"# Report\n"
     assert files["run.py"] == (Path(__file__).parents[1] / "deploy" / "run.py").read_bytes()
-    assert files["README.txt"].count(b"\n") == 3
+    assert files["LICENSE"] == (Path(__file__).parents[1] / "LICENSE").read_bytes()
+    assert files["README.txt"].count(b"\n") == 4
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

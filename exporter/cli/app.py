@@ -9,6 +9,8 @@ import typer
 
 from exporter import __version__
 from exporter.cli.build import build
+from exporter.cli.bundles import pack, unpack, verify_bundle
+from exporter.cli.devices import check, merge
 from exporter.cli.doctor import doctor
 from exporter.cli.emulation import setup_emulation
 from exporter.cli.inspection import inspect
@@ -18,6 +20,7 @@ from exporter.cli.stages import calibrate, convert, prune, quantize, train, veri
 from exporter.cli.tables import criteria, methods, models, targets
 
 STAGES = "The stages of a build, one by one on files"
+SHIPPING = "Bundles and devices"
 CHOICES = "What there is to choose from"
 MACHINE = "This machine"
 
@@ -68,6 +71,14 @@ for name, stage in (
     ("verify", verify),
 ):
     app.command(name, rich_help_panel=STAGES)(stage)
+for name, shipping in (
+    ("pack", pack),
+    ("unpack", unpack),
+    ("verify-bundle", verify_bundle),
+    ("check", check),
+    ("merge", merge),
+):
+    app.command(name, rich_help_panel=SHIPPING)(shipping)
 app.command("inspect")(inspect)
 for name, table in (
     ("targets", targets),

@@ -1,4 +1,4 @@
-"""What ``deploy/run.py`` answers as JSON, read back with distrust and put into the report's terms."""
+"""What ``deploy/run.py`` answers as JSON, read with distrust and put into the report's terms."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def read_answer(path: Path) -> DeviceAnswer:
 
 
 def parse_answer(text: bytes, source: str) -> DeviceAnswer:
-    """Return the answer in a JSON document; raises DeviceError, naming ``source``, if it is none."""
+    """Return the answer in a JSON document; raises DeviceError, which names ``source``."""
     from pydantic import TypeAdapter, ValidationError
 
     try:

@@ -70,10 +70,11 @@ def test_an_untouched_bundle_passes_in_words(shipped: Path) -> None:
     result = run("--no-latency", folder=shipped)
     assert (result.returncode, result.stderr) == (0, "")
     first, second, third = result.stdout.splitlines()
-    assert first == "tiny for cpu-int8: 9 files as shipped"
+    assert first == "tiny for cpu-int8: 11 files as shipped"
     assert second.startswith("golden outputs: 32 of 32 classes agree, largest difference 0.0,")
     assert f"onnxruntime {ort.__version__}" in third
     assert {path.name for path in shipped.iterdir()} == {
+        "LICENSE",
         "README.txt",
         "golden.npz",
         "labels.txt",
@@ -83,6 +84,7 @@ def test_an_untouched_bundle_passes_in_words(shipped: Path) -> None:
         "report.json",
         "report.md",
         "run.py",
+        "sbom.cdx.json",
     }  # fmt: skip - the run leaves nothing behind
 
 
@@ -92,7 +94,7 @@ def test_json_is_one_document_with_the_measured_latency(shipped: Path) -> None:
     document = json.loads(result.stdout)
     assert document["passed"] is True
     assert document["error"] is None
-    assert document["files"] == 9
+    assert document["files"] == 11
     tolerance = json.loads((shipped / "manifest.json").read_bytes())["golden"]["tolerance"]
     assert document["golden"] == {
         "passed": True, "images": 32, "agree": 32, "difference": 0.0,
