@@ -335,6 +335,7 @@ class CalibrationConfig:
 
 CORRECTIONS = ("open-clips", "equalize", "adaround", "bias")
 """What ``CorrectionConfig`` knows, in the order in which it is done."""
+RECOVER_DROP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -353,7 +354,20 @@ class CorrectionConfig:
         unit="epochs",
         low=0,
         high=100_000,
-        default_text="0, none",
+        default_text="0, none; with --recover auto a quarter of training's default",
+    )
+    recover: Literal["none", "auto"] = option(
+        "none",
+        "auto tries corrections, other roundings, layers in float and quantization-aware "
+        "fine-tuning, one after the other, until the drop on validation images is small enough",
+    )
+    recover_drop: float = option(
+        RECOVER_DROP,
+        "Drop of int8 against its own float model, on validation images, at which --recover auto "
+        "stops",
+        unit="percentage points",
+        low=0.0,
+        high=100.0,
     )
 
     @property
@@ -371,8 +385,14 @@ class CorrectionConfig:
         return tuple(name for name in CORRECTIONS if name in asked)
 
     def check_rules(self) -> None:
-        """Raise ConfigError for an unknown correction."""
-        _ = self.chosen  # raises
+        """Raise ConfigError for an unknown correction, or one beside those to be found."""
+        if self.chosen and self.recover == "auto":
+            raise ConfigError(
+                f"--recover auto finds out what helps, but --correct is {self.correct}. Leave out "
+                "one of them."
+            )
+        if self.recover == "none" and self.recover_drop != RECOVER_DROP:
+            raise ConfigError(f"--recover-drop {self.recover_drop:g} needs --recover auto.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -394,6 +414,14 @@ class VerifyConfig:
         high=1e6,
         default_text="1.2; 0.95 where the target ships a float model",
     )
+    confidence: float = option(
+        0.0,
+        "Let --max-drop and --min-speedup go by the bad end of the confidence interval of this "
+        "level, such as 0.95, in place of the measured value",
+        low=0.0,
+        high=0.9999,
+        default_text="0, the measured value counts",
+    )
     threads: int = option(1, "Threads of ONNX Runtime while timing", low=1, high=1024)
     timing_seconds: float = option(
         5.0, "Time spent on measuring latency", unit="seconds", low=0.1, high=3600.0
@@ -408,8 +436,13 @@ class VerifyConfig:
     )
 
     def check_rules(self) -> None:
-        """Raise ConfigError where ``isa`` names what there is not."""
+        """Raise ConfigError where ``isa`` names what there is not, or no level is meant."""
         parse_isas(self.isa)
+        if 0 < self.confidence < 0.5:
+            raise ConfigError(
+                f"--confidence is {self.confidence:g}, but must be at least 0.5, or 0 for none. "
+                "Usual is 0.95."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -434,7 +467,8 @@ class BuildConfig:
                 "Leave out one of them."
             )
         if self.intake.onnx:
-            used = (*PIXELS, *LESSON) if self.correct.aware_epochs else PIXELS
+            learns = self.correct.aware_epochs or self.correct.recover == "auto"
+            used = (*PIXELS, *LESSON) if learns else PIXELS
             needless = [*_changed(self.train, but=used), *_changed(self.prune)]
             if needless:
                 raise ConfigError(

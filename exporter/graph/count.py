@@ -43,6 +43,13 @@ def count_macs(model: ModelProto) -> int:
     return sum(_layer_macs(node, shapes) for node in model.graph.node if node.op_type in COUNTED)
 
 
+def macs_by_layer(model: ModelProto) -> dict[str, int]:
+    """Return the multiply-accumulates of one image by name of the node; see ``count_macs``."""
+    shapes = static_shapes(model)
+    nodes = (node for node in model.graph.node if node.op_type in COUNTED)
+    return {node.name: _layer_macs(node, shapes) for node in nodes}
+
+
 def _layer_macs(node: NodeProto, shapes: dict[str, Shape]) -> int:
     output, weight = shapes.get(node.output[0]), shapes.get(node.input[1])
     if node.op_type == "Conv":

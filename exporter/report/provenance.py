@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.report.not_measured import DESCRIBED, NotMeasured
+from exporter.report.recovery import RecoveryReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,3 +215,5 @@ class QuantizationReport:
     """Layers whose weights were limited to 7 bits because 8 could saturate on older CPUs."""
     saturation: SaturationReport
     """Which layers saturate on x86 CPUs without VNNI."""
+    recovery: RecoveryReport | None = None
+    """The search for a smaller drop; null where none was asked for (--recover)."""
