@@ -25,8 +25,8 @@ CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _INTEGERS = {TensorProto.INT8, TensorProto.UINT8}
 _INDICES = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 _EXCEPTIONS = "onnxruntime.capi.onnxruntime_pybind11_state."
-_RENAMED = re.compile(r"(_token_\d+|_nchwc)+$")
-"""What ONNX Runtime appends to the name of a node that it replaces."""
+_RENAMED = re.compile(r"^fused |(_token_\d+|_nchwc)+$")
+"""What ONNX Runtime adds to the name of a node that it replaces."""
 _FUSED = re.compile(r"^(Fused|QLinear)")
 """What it puts in front of the operator."""
 

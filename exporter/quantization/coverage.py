@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ ALWAYS_INTEGER = {
 }  # fmt: skip
 """Operators that must not run in float: they are the work, and integer kernels exist for them.
 Others, for which there is no such kernel or which cost little, stay float and are listed."""
+LAYERS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+"""Of these, the ones that may be left in float on purpose."""
+_ON_PURPOSE = "was left in float on purpose"
 PROBE_IMAGES = 2
 
 
@@ -37,12 +40,15 @@ class Coverage:
     """Why an operator stays float, by operator; worded to follow its name. None for conversions."""
 
 
-def measure_coverage(path: Path, contract: InputContract) -> Coverage:
+def measure_coverage(
+    path: Path, contract: InputContract, float_layers: Collection[str] = ()
+) -> Coverage:
     """Load and run the quantized file ``path`` and return what was executed.
 
     Raises:
         GraphError: it cannot be loaded or run, or its logits are not finite.
-        CoverageError: a convolution, matrix product, addition, concatenation or pool runs in float.
+        CoverageError: a convolution, matrix product, addition, concatenation or pool runs in float
+            that is not among ``float_layers``, or one of those does not.
     """
     with tempfile.TemporaryDirectory(prefix="coverage-") as folder:
         optimized = Path(folder) / "optimized.onnx"
@@ -57,14 +63,26 @@ def measure_coverage(path: Path, contract: InputContract) -> Coverage:
         operators = executed_operators(onnx.load(optimized), onnx.load(path))
     if not np.isfinite(logits).all():
         raise GraphError("The quantized file gives logits that are not finite.")
-    check_integer(operators)
+    check_integer(operators, float_layers)
     return counted(operators)
 
 
-def check_integer(operators: Iterable[Executed]) -> None:
-    """Raise CoverageError that names every operator which should run as integer and doesn't."""
+def check_integer(operators: Iterable[Executed], float_layers: Collection[str] = ()) -> None:
+    """Raise CoverageError that names every operator which should run as integer and doesn't.
+
+    The layers named ``float_layers`` must not.
+    """
+    in_float = [entry for entry in operators if not entry.integer]
+    as_asked = {entry.name for entry in in_float if entry.operator in LAYERS}.intersection(
+        float_layers
+    )
+    rounded = [name for name in float_layers if name not in as_asked]
+    if rounded:
+        raise CoverageError(f"Not executed in float as they should be: {', '.join(rounded)}.")
     floats = [
-        entry for entry in operators if not entry.integer and entry.operator in ALWAYS_INTEGER
+        entry
+        for entry in in_float
+        if entry.operator in ALWAYS_INTEGER and entry.name not in as_asked
     ]
     if floats:
         listed = "; ".join(
@@ -84,7 +102,7 @@ def counted(operators: Iterable[Executed]) -> Coverage:
         integer=dict(sorted(integer.items())),
         floating=dict(sorted(floating.items())),
         reasons={
-            operator: reason_for_float(operator)
+            operator: _ON_PURPOSE if operator in LAYERS else reason_for_float(operator)
             for operator in sorted(floating)
             if operator not in CONVERSIONS
         },

@@ -34,6 +34,7 @@ from exporter.graph.normalization import NORMALIZED, use_scalar_normalization
 from exporter.graph.prepare import prepare
 from exporter.graph.scale_factor import absorb_factors
 from exporter.quantization.coverage import Coverage, measure_coverage
+from exporter.quantization.float_layers import check_names, keep_float, separate_weights
 from exporter.quantization.layers import layers_of
 from exporter.quantization.saturation import saturating_layers
 from exporter.quantization.weight_ranges import weight_overrides
@@ -58,6 +59,8 @@ class QuantizedModel:
     coverage: Coverage
     seven_bit_layers: tuple[str, ...]
     """Layers whose weights are kept in [-64, 64], in graph order."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that are not quantized because somebody asked for it."""
     parameters: int
     macs: int
 
@@ -73,12 +76,18 @@ class QuantizedCore:
     quantized: ModelProto
     """In QDQ form."""
     seven_bit_layers: tuple[str, ...]
+    float_layers: tuple[str, ...] = ()
     tools: Mapping[str, str]
     """Versions of what made it."""
 
 
 def quantize(
-    out: Path, target: Target, model: OnnxModel, ranges: Artifact, method: str
+    out: Path,
+    target: Target,
+    model: OnnxModel,
+    ranges: Artifact,
+    method: str,
+    float_layers: tuple[str, ...] = (),
 ) -> QuantizedModel:
     """Write ``model.onnx``, the quantized ``model``. The same inputs give the same bytes.
 
@@ -88,17 +97,20 @@ def quantize(
         model: the float model.
         ranges: a file of ``calibration.Ranges`` that was measured on ``model``.
         method: name of the method that chose the ranges.
+        float_layers: names of layers (see ``layers_of``) that are not quantized.
 
     Raises:
         GraphError: the ranges belong to another model, miss a tensor or are damaged; the model
-            cannot be quantized.
-        CoverageError: a layer would not run as an integer kernel.
+            cannot be quantized; it has no layer of a name in ``float_layers``.
+        CoverageError: a layer would not run as an integer kernel, or a float layer would.
     """
-    core = quantized_core(target, model, ranges)
+    core = quantized_core(target, model, ranges, float_layers)
     return write_quantized(out, target, model, ranges, method, core)
 
 
-def quantized_core(target: Target, model: OnnxModel, ranges: Artifact) -> QuantizedCore:
+def quantized_core(
+    target: Target, model: OnnxModel, ranges: Artifact, float_layers: tuple[str, ...] = ()
+) -> QuantizedCore:
     """Return the network of ``model`` without its input side, before and after quantization."""
     contract = model.contract
     chosen = _ranges_of(model, ranges)
@@ -108,9 +120,18 @@ def quantized_core(target: Target, model: OnnxModel, ranges: Artifact) -> Quanti
     exact = use_scalar_normalization(core, contract)
     core = prepare(core)
     chosen = _with_exact(chosen, exact | use_addition_for_hard_sigmoid(core))
-    quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract)
+    if float_layers:
+        check_names(core, float_layers)
+        separate_weights(core, float_layers)
+    quantized, seven_bit_layers = _quantized_for(target, core, chosen, contract, float_layers)
+    if float_layers:
+        keep_float(quantized, core, float_layers, contract)
     return QuantizedCore(
-        floating=core, quantized=quantized, seven_bit_layers=seven_bit_layers, tools=tools
+        floating=core,
+        quantized=quantized,
+        seven_bit_layers=seven_bit_layers,
+        float_layers=float_layers,
+        tools=tools,
     )
 
 
@@ -132,6 +153,8 @@ def write_quantized(
         "method": method,
         "seven_bit_layers": list(core.seven_bit_layers),
     }
+    if core.float_layers:
+        described["float_layers"] = list(core.float_layers)
     if corrections:
         described["corrections"] = list(corrections)
     write_metadata(
@@ -150,8 +173,9 @@ def write_quantized(
         contract=contract,
         target=target.name,
         method=method,
-        coverage=measure_coverage(path, contract),
+        coverage=measure_coverage(path, contract, core.float_layers),
         seven_bit_layers=core.seven_bit_layers,
+        float_layers=core.float_layers,
         parameters=count_parameters(shipped),
         macs=count_macs(shipped),
     )
@@ -179,17 +203,23 @@ def _with_exact(ranges: Ranges, exact: Mapping[str, tuple[float, float]]) -> Ran
 
 
 def _quantized_for(
-    target: Target, core: ModelProto, ranges: Ranges, contract: InputContract
+    target: Target,
+    core: ModelProto,
+    ranges: Ranges,
+    contract: InputContract,
+    float_layers: Collection[str],
 ) -> tuple[ModelProto, tuple[str, ...]]:
     """Return the quantized core, and the layers that got seven bits."""
-    names = tuple(layer.name for layer in layers_of(core))
+
+    def quantized(seven_bit: Collection[str]) -> ModelProto:
+        return _quantized(core, ranges, contract, target, seven_bit, float_layers)
+
     if target.seven_bit_weights == "always":
-        return _quantized(core, ranges, contract, target, names), names
-    full = _quantized(core, ranges, contract, target, ())
+        every = tuple(layer.name for layer in layers_of(core) if layer.name not in float_layers)
+        return quantized(every), every
+    full = quantized(())
     risky = saturating_layers(full) if target.seven_bit_weights == "where-needed" else ()
-    if not risky:
-        return full, ()
-    return _quantized(core, ranges, contract, target, risky), risky
+    return (quantized(risky), risky) if risky else (full, ())
 
 
 def _quantized(
@@ -198,6 +228,7 @@ def _quantized(
     contract: InputContract,
     target: Target,
     seven_bit: Collection[str],
+    float_layers: Collection[str],
 ) -> ModelProto:
     """Return ``core`` as ONNX Runtime's quantizer writes it, float pixels in, float logits out."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -206,7 +237,9 @@ def _quantized(
     if missing:
         raise GraphError(f"The ranges miss {', '.join(missing)}. Calibrate the model again.")
     overrides = weight_overrides(
-        layers_of(core), per_channel=target.per_channel, seven_bit=seven_bit
+        [layer for layer in layers_of(core) if layer.name not in float_layers],
+        per_channel=target.per_channel,
+        seven_bit=seven_bit,
     )
     pixels = {
         "scale": np.array(contract.scale, np.float32),
@@ -224,7 +257,11 @@ def _quantized(
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=target.per_channel,
-                nodes_to_exclude=[n.name for n in core.graph.node if n.op_type in FLOAT_NORMS],
+                nodes_to_exclude=[
+                    node.name
+                    for node in core.graph.node
+                    if node.op_type in FLOAT_NORMS or node.name in float_layers
+                ],
                 extra_options={
                     # Logits are compared and shown, never computed with; eight bits make ties.
                     "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],

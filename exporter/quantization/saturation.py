@@ -53,7 +53,11 @@ def risky_pairs(
 
 def saturating_layers(model: ModelProto) -> tuple[str, ...]:
     """Return the names of the layers of a QDQ graph that could saturate, in graph order."""
-    return tuple(layer.name for layer in layers_of(model) if can_saturate(layer.rows))
+    return tuple(
+        layer.name
+        for layer in layers_of(model)
+        if layer.rows.dtype == np.int8 and can_saturate(layer.rows)
+    )
 
 
 def _pair_sums(products: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -75,12 +75,13 @@ def correct(
     ranges: Artifact,
     method: str,
     data: Split,
+    float_layers: tuple[str, ...] = (),
 ) -> QuantizedModel:
     """Quantize ``model`` as ``quantize`` does, with other roundings or biases.
 
     Raises what ``quantize`` raises.
     """
-    core = quantized_core(target, model, ranges)
+    core = quantized_core(target, model, ranges, float_layers)
     images, _ = data.arrays()
     pixels = pixels_for(core, images[:IMAGES], model.contract)
     if "adaround" in corrections:
