@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from exporter.report.device import DeviceReport
+from exporter.report.evidence import (
+    AccuracyEvidence,
+    ClassAccuracy,
+    ColdStart,
+    Confidence,
+    Evidence,
+    LatencyEvidence,
+    SettingTimes,
+    StepLoss,
+    Top5,
+)
 from exporter.report.intake import IntakeReport
 from exporter.report.model import (
     BuildReport,
@@ -79,6 +90,8 @@ SAMPLE = BuildReport(
             p50_ms=0.0921,
             p90_ms=0.0957,
             runs=4000,
+            p50_ci_ms=(0.092, 0.0923),
+            p99_ms=0.1044,
         ),
     ),
     drop_points=100 * 1 / 360,
@@ -183,6 +196,90 @@ SAMPLE = BuildReport(
     gates=(
         Gate(name="max-drop", limit=1.0, unit="points", measured=100 * 1 / 360, passed=True),
         Gate(name="min-speedup", limit=1.2, unit="times", measured=6.42, passed=True),
+    ),
+    evidence=Evidence(
+        accuracy=AccuracyEvidence(
+            mcnemar_p=1.0,
+            detectable_drop_points=2.19,
+            dense_confidence=Confidence(mean=97.2, calibration_error=1.31),
+            shipped_confidence=Confidence(mean=96.8, calibration_error=1.52),
+            top5=Top5(before=100.0, after=99.7, drop_points=0.28, drop_ci=(-0.8, 1.56)),
+            classes=(
+                ClassAccuracy(
+                    name="8|B",
+                    count=33,
+                    before=97.0,
+                    after=94.0,
+                    drop_points=3.0,
+                    lost=1,
+                    gained=0,
+                    mcnemar_p=1.0,
+                ),
+            ),
+            steps=(
+                StepLoss(
+                    step="pruning",
+                    before="dense torch",
+                    after="pruned torch",
+                    top1_before=100 * 354 / 360,
+                    top1_after=100 * 355 / 360,
+                    drop_points=-100 * 1 / 360,
+                    drop_ci=(-1.56, 0.8),
+                    mcnemar_p=1.0,
+                    changed_share=1 / 360,
+                ),
+                StepLoss(
+                    step="export",
+                    before="pruned torch",
+                    after="pruned ONNX",
+                    top1_before=100 * 355 / 360,
+                    top1_after=100 * 355 / 360,
+                    drop_points=0.0,
+                    drop_ci=(-1.06, 1.06),
+                    mcnemar_p=1.0,
+                    changed_share=0.0,
+                ),
+                StepLoss(
+                    step="quantization",
+                    before="pruned ONNX",
+                    after="int8",
+                    top1_before=100 * 355 / 360,
+                    top1_after=100 * 353 / 360,
+                    drop_points=100 * 2 / 360,
+                    drop_ci=(-0.5, 2.0),
+                    mcnemar_p=0.5,
+                    changed_share=2 / 360,
+                ),
+            ),
+        ),
+        latency=LatencyEvidence(
+            noise=1.0042,
+            same_file_ratio=1.002,
+            same_file_ratio_ci=(0.999, 1.0042),
+            beyond_noise=True,
+            settings=(
+                SettingTimes(
+                    threads=2,
+                    batch=8,
+                    dense_ms=3.1,
+                    shipped_ms=0.52,
+                    speedup=5.9,
+                    speedup_ci=(5.8, 6.0),
+                    noise=1.02,
+                    beyond_noise=True,
+                ),
+            ),
+            starts=(
+                ColdStart(
+                    model="int8",
+                    starts=5,
+                    session_ms=7.25,
+                    first_run_ms=0.31,
+                    peak_bytes=64_200_000,
+                    added_bytes=NotMeasured(not_measured="this system does not tell"),
+                ),
+            ),
+        ),
     ),
     threads=1,
     pinned_cores=(1,),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.report.device import DeviceReport
+from exporter.report.evidence import Evidence
 from exporter.report.instruction_sets import InstructionSetReport, InstructionSetResult
 from exporter.report.intake import IntakeReport
 from exporter.report.not_measured import DESCRIBED, NotMeasured
@@ -33,6 +34,7 @@ __all__ = [
     "BuildReport",
     "DeviceReport",
     "DistillationReport",
+    "Evidence",
     "Flips",
     "Gate",
     "InstructionSetReport",
@@ -90,6 +92,10 @@ class ModelReport:
     """Time that 90 % of the runs stay below, in milliseconds."""
     runs: int
     """Timed runs behind p50_ms and p90_ms."""
+    p50_ci_ms: tuple[float, float] | None = None
+    """95 % confidence interval of the median time (bootstrap over blocks of runs)."""
+    p99_ms: float | NotMeasured | None = None
+    """Time that 99 % of the runs stay below, where there are 1,000 runs or more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +126,11 @@ class Gate:
     unit: str
     """Unit of limit and measured."""
     measured: float | NotMeasured
-    """What was measured."""
+    """What was measured, or the bad end of its confidence interval."""
     passed: bool
     """Whether the condition was met."""
+    confidence: float | None = None
+    """Confidence of the interval whose end was gated; null where the measured value was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +200,7 @@ class BuildReport:
     drop_points: float
     """Top-1 of dense float minus top-1 of what ships, in percentage points."""
     drop_ci: tuple[float, float]
-    """95 % confidence interval of drop_points (same images, Agresti and Min)."""
+    """95 % confidence interval of drop_points (same images, Tango's score interval)."""
     changed_share: float
     """Share of predictions that differ between dense float and what ships, 0 to 1."""
     flips: Flips
@@ -222,6 +230,8 @@ class BuildReport:
     """Logical cores that the process was pinned to while timing."""
     machine: Machine
     """Where this was measured."""
+    evidence: Evidence | None = None
+    """How far drop and speed-up can be trusted, and which step of the build cost what."""
     intake: IntakeReport | None = None
     """The ONNX file that was brought along; null where the network was trained here."""
     pruning: PruningReport | None = None

@@ -14,6 +14,8 @@ NAMES = {"dense": "dense float", "small": "pruned float", "int8": "int8"}
 """What a reader calls the models, by their keys."""
 Z95 = 1.96
 """97.5 % quantile of the normal distribution."""
+RUNS_FOR_P90 = 100
+"""So that ten runs lie beyond the 90th percentile."""
 SAME_TIME = 1.02
 """Ratio of two times below which they are called the same."""
 
@@ -27,7 +29,7 @@ def verdict(report: BuildReport) -> str:
     low, high = report.speedup_ci
     bigger = report.size_ratio > 1
     return (
-        f"{NAMES[report.shipped]} is {_speed(report.speedup)} "
+        f"{NAMES[report.shipped]} is {_speed_beyond_noise(report)} "
         f"(95 % CI {times(low)} to {times(high)}), "
         f"{times(report.size_ratio if bigger else 1 / report.size_ratio)}x "
         f"{'larger' if bigger else 'smaller'}, {_accuracy(report.drop_points)} "
@@ -47,13 +49,18 @@ def outcome(gate: Gate) -> str:
     """Return what was measured and what was allowed, without the gate's name."""
     if isinstance(gate.measured, NotMeasured):
         return f"not measured: {gate.measured.not_measured}"
+    sure = f" with {100 * gate.confidence:g} % confidence" if gate.confidence else ""
     if gate.unit == "points":
+        least = "at most " if gate.measured >= 0 else "at least "
         change = f"{abs(gate.measured):.2f} points {'lost' if gate.measured >= 0 else 'gained'}"
-        return f"{change}, a loss of {gate.limit:.4g} is allowed"
+        return f"{least if sure else ''}{change}{sure}, a loss of {gate.limit:.4g} is allowed"
     if gate.unit in ("kB", "ms"):
         measured = f"{gate.measured:.1f}" if gate.unit == "kB" else f"{gate.measured:.3f}"
         return f"{measured} {gate.unit}, at most {gate.limit:g} is wanted"
-    return f"{_speed(gate.measured)}, at least {gate.limit:.4g}x is wanted"
+    if gate.measured == 1:
+        return f"no faster beyond the noise{sure}, at least {gate.limit:.4g}x is wanted"
+    least = "at least " if sure else ""
+    return f"{least}{_speed(gate.measured)}{sure}, at least {gate.limit:.4g}x is wanted"
 
 
 def columns(report: BuildReport) -> tuple[tuple[str, ModelReport], ...]:
@@ -70,7 +77,7 @@ def facts(model: ModelReport) -> tuple[tuple[str, str], ...]:
         (f"correct of {model.total:,}", f"{model.correct:,}"),
         ("file size", size(model.bytes)),
         ("time, typical (p50)", milliseconds(model.p50_ms)),
-        ("time, slow (p90)", milliseconds(model.p90_ms)),
+        ("time, slow (p90)", slow_time(model)),
         ("parameters", f"{model.parameters:,}"),
         ("multiply-adds", f"{model.macs / 1e6:,.2f} M"),
     )
@@ -141,12 +148,31 @@ def milliseconds(value: float) -> str:
     return f"{value:.3f} ms" if value < 10 else f"{value:.1f} ms"
 
 
+def factor(value: float) -> str:
+    """Return a factor with the digits that tell it from 1."""
+    return f"{value:.3f}x" if value < 1.1 else f"{times(value)}x"
+
+
+def slow_time(model: ModelReport) -> str:
+    """Return the time that 90 % of the runs stay below, where there were enough of them."""
+    return milliseconds(model.p90_ms) if model.runs >= RUNS_FOR_P90 else "too few runs"
+
+
 def _learned_nothing(report: BuildReport) -> bool:
     """Whether chance alone could have given the dense model's lead over the most frequent class."""
     dense = report.models.dense
     share = report.majority_top1 / 100
     by_chance = math.sqrt(share * (1 - share) / dense.total)
     return dense.top1 / 100 <= share + Z95 * by_chance
+
+
+def _speed_beyond_noise(report: BuildReport) -> str:
+    if report.evidence is None or report.evidence.latency.beyond_noise:
+        return _speed(report.speedup)
+    noise = report.evidence.latency.noise
+    return (
+        f"as fast as dense float: {factor(report.speedup)} is inside the noise of {factor(noise)}"
+    )
 
 
 def _speed(speedup: float) -> str:
@@ -181,6 +207,11 @@ def _advice_on_drop(report: BuildReport, gate: Gate) -> list[str]:
         tips.append(
             f"Pruning costs {pruning:.2f} points: remove less (--prune) or fine-tune longer "
             "(--finetune-epochs)."
+        )
+    if gate.confidence and drop <= gate.limit:
+        tips.append(
+            "The measured loss is within the limit, the end of its confidence interval is not: "
+            "more test images would narrow it."
         )
     if not isinstance(gate.measured, NotMeasured):
         tips.append(f"Or accept the loss: --max-drop {math.ceil(gate.measured * 10) / 10:g}.")

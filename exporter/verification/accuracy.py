@@ -1,23 +1,20 @@
 """Accuracy of two models on the same images.
 
 The images are the same, so what counts is where the models disagree. With b images that only the
-first classifies correctly and c that only the second does, the drop is ``(b - c) / n``. Its
-interval is that of Agresti and Min (2005, "Simple improved confidence intervals for comparing
-matched proportions"): Wald's, after adding half an image to each of the four cells.
+first classifies correctly and c that only the second does, the drop is ``(b - c) / n``.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.report.evidence import ClassAccuracy
 from exporter.report.model import Flips, WorstClass
-
-_Z95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
+from exporter.verification.mcnemar import mcnemar_p
+from exporter.verification.score_interval import drop_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +34,9 @@ class Comparison:
     drop_points: float
     """Percentage points that the second model lost; negative if it gained."""
     drop_ci: tuple[float, float]
-    """95 % confidence interval of drop_points."""
+    """Confidence interval of drop_points."""
+    mcnemar_p: float
+    """How likely chance alone gives a drop or gain as large."""
     changed: int
     """Images with another predicted class."""
     changed_share: float
@@ -57,7 +56,10 @@ def majority_top1(labels: NDArray[np.int64]) -> float:
 
 
 def compare(
-    before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[np.int64]
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    confidence: float = 0.95,
 ) -> Comparison:
     """Return what changed between two models' ``float [N, classes]`` logits."""
     first, second = before.argmax(axis=1), after.argmax(axis=1)
@@ -65,11 +67,13 @@ def compare(
     lost = int((changed & (first == labels)).sum())
     gained = int((changed & (second == labels)).sum())
     total = len(labels)
+    low, high = drop_interval(lost, gained, total, confidence)
     return Comparison(
         # One division of whole numbers is rounded correctly: a drop of 3 in 1000 images is the
         # same float as a limit of 0.3, which top1 - top1 would miss.
         drop_points=_percent(lost - gained, total),
-        drop_ci=_paired_interval(lost, gained, total),
+        drop_ci=(100 * low, 100 * high),
+        mcnemar_p=mcnemar_p(lost, gained),
         changed=int(changed.sum()),
         changed_share=int(changed.sum()) / total,
         flips=Flips(
@@ -80,34 +84,47 @@ def compare(
     )
 
 
-def worst_class(
+def class_accuracies(
     before: NDArray[np.float32],
     after: NDArray[np.float32],
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
-) -> WorstClass:
-    """Return the class with the largest drop; of equals, the first. Absent classes don't count."""
+) -> tuple[ClassAccuracy, ...]:
+    """Return the accuracy of every class that has images, in the order of the classes."""
+    right_before, right_after = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
+
+    def images(condition: NDArray[np.bool_]) -> list[int]:
+        return [int(count) for count in np.bincount(labels[condition], minlength=len(classes))]
+
     counts = np.bincount(labels, minlength=len(classes))
-    right_before = np.bincount(labels[before.argmax(axis=1) == labels], minlength=len(classes))
-    right_after = np.bincount(labels[after.argmax(axis=1) == labels], minlength=len(classes))
-    present = np.flatnonzero(counts)
-    drops = (right_before - right_after)[present] / counts[present]
-    worst = int(present[drops.argmax()])
-    count = int(counts[worst])
-    return WorstClass(
-        name=classes[worst],
-        before=_percent(int(right_before[worst]), count),
-        after=_percent(int(right_after[worst]), count),
-        drop_points=_percent(int(right_before[worst] - right_after[worst]), count),
-        count=count,
+    present = [int(index) for index in np.flatnonzero(counts)]
+    found_before, found_after = images(right_before), images(right_after)
+    lost, gained = images(right_before & ~right_after), images(right_after & ~right_before)
+    return tuple(
+        ClassAccuracy(
+            name=classes[index],
+            count=int(counts[index]),
+            before=_percent(found_before[index], int(counts[index])),
+            after=_percent(found_after[index], int(counts[index])),
+            drop_points=_percent(lost[index] - gained[index], int(counts[index])),
+            lost=lost[index],
+            gained=gained[index],
+            mcnemar_p=min(1.0, len(present) * mcnemar_p(lost[index], gained[index])),
+        )
+        for index in present
     )
 
 
-def _paired_interval(lost: int, gained: int, total: int) -> tuple[float, float]:
-    b, c, n = lost + 0.5, gained + 0.5, total + 2
-    center = (b - c) / n
-    spread = _Z95 * math.sqrt(b + c - (b - c) ** 2 / n) / n
-    return 100 * max(center - spread, -1.0), 100 * min(center + spread, 1.0)
+def worst_class(found: tuple[ClassAccuracy, ...]) -> WorstClass:
+    """Return the class with the largest drop; of equals, the first."""
+    worst = max(found, key=lambda entry: entry.drop_points)
+    return WorstClass(
+        name=worst.name,
+        before=worst.before,
+        after=worst.after,
+        drop_points=worst.drop_points,
+        count=worst.count,
+    )
 
 
 def _percent(part: int, whole: int) -> float:

@@ -14,13 +14,26 @@ def check_gates(
     target: Target,
     drop_points: float | NotMeasured,
     speedup: float | NotMeasured,
+    *,
+    beyond_noise: bool = True,
 ) -> tuple[Gate, ...]:
     """Return every gate with its outcome; the target says which speed-up is wanted by default.
 
-    A measurement that equals its limit passes; one that is missing or not finite does not.
+    A measurement that equals its limit passes; one that is missing or not finite does not. Where
+    more than the same speed is wanted, a speed-up inside the noise counts as none: 1.
+
+    Args:
+        config: the limits, and at which confidence the measurements are bounds.
+        target: where the model will run.
+        drop_points: the drop, or the upper end of its interval.
+        speedup: the speed-up, or the lower end of its interval.
+        beyond_noise: whether it is larger than the noise of its measurement.
     """
     drop, times = _finite(drop_points), _finite(speedup)
     wanted = target.min_speedup if config.min_speedup is None else config.min_speedup
+    if not beyond_noise and wanted > 1 and not isinstance(times, NotMeasured):
+        times = min(times, 1.0)
+    confidence = config.confidence or None
     return (
         Gate(
             name="max-drop",
@@ -28,6 +41,7 @@ def check_gates(
             unit="points",
             measured=drop,
             passed=not isinstance(drop, NotMeasured) and drop <= config.max_drop,
+            confidence=confidence,
         ),
         Gate(
             name="min-speedup",
@@ -35,6 +49,7 @@ def check_gates(
             unit="times",
             measured=times,
             passed=not isinstance(times, NotMeasured) and times >= wanted,
+            confidence=confidence,
         ),
     )
 

@@ -109,7 +109,8 @@ def check_instruction_sets(
 
     Args:
         config: says what drop is accepted.
-        drop_points: top-1 of dense float minus that of what ships, on this machine.
+        drop_points: top-1 of dense float minus that of what ships, on this machine, or the upper
+            end of its confidence interval.
         entries: what was measured.
     """
     gates = []
@@ -125,6 +126,7 @@ def check_instruction_sets(
                 unit="points",
                 measured=drop,
                 passed=drop <= config.max_drop,
+                confidence=config.confidence or None,
             )
         )
     return tuple(gates)

@@ -23,7 +23,7 @@ def pinned(threads: int) -> Iterator[tuple[int, ...] | NotMeasured]:
         ConfigError: there are not that many cores.
     """
     if not hasattr(os, "sched_setaffinity"):
-        _check_enough(threads, os.cpu_count() or 1)
+        _check_enough(threads, usable_cores())
         yield NotMeasured(not_measured="this system cannot pin a process to a core")
         return
     before = os.sched_getaffinity(0)
@@ -38,6 +38,13 @@ def pinned(threads: int) -> Iterator[tuple[int, ...] | NotMeasured]:
         yield cores
     finally:
         os.sched_setaffinity(0, before)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_cores(

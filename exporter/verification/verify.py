@@ -12,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.artifacts import Artifact, Cache
+from exporter.checkpoint import Checkpoint
 from exporter.config import PruneConfig, VerifyConfig
 from exporter.data.splits import Split
 from exporter.errors import GraphError
+from exporter.report.evidence import Evidence
 from exporter.report.model import BuildReport, KernelGap, ModelReport, Models, ShippedModel
 from exporter.targets import Target
 from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
+from exporter.verification.attribution import attribute
+from exporter.verification.cold_start import measure_starts
 from exporter.verification.download import DownloadSize, download_size
+from exporter.verification.evidence import accuracy_evidence, latency_evidence
 from exporter.verification.gates import check_budget, check_gates
 from exporter.verification.instruction_sets import (
     check_instruction_sets,
@@ -29,6 +34,8 @@ from exporter.verification.instruction_sets import (
 from exporter.verification.latency import Timing, measure_latency
 from exporter.verification.machine import describe_machine
 from exporter.verification.predict import Predictions, predict, predict_in_float
+from exporter.verification.predict_in_torch import predict_in_torch
+from exporter.verification.settings import measure_settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +48,8 @@ class Candidate:
     macs: int
     source: Artifact | None = None
     """The .onnx file that ``file`` was made of, where that is optimized and no longer QDQ."""
+    checkpoint: Checkpoint | None = None
+    """The torch network that a float file was exported from, where there is one."""
 
 
 def verify(
@@ -79,17 +88,38 @@ def verify(
         name: _logits(cache.run(predict, model.file, data), model, classes)
         for name, model in present.items()
     }
+    networks = {
+        name: _logits(cache.run(predict_in_torch, model.checkpoint, data), model, classes)
+        for name, model in present.items()
+        if model.checkpoint is not None
+    }
     gap = None if int8 is None else _kernel_gap(cache, int8, logits["int8"], data, classes)
     emulated = emulate(config, cache, emulators, present[shipped].file, data)
+    files = {name: model.file for name, model in present.items()}
     machine = describe_machine()  # before timing adds a load of its own
     latency = measure_latency(
         config,
-        {name: model.file for name, model in present.items()},
+        files,
         images[0],
         baseline="dense",
         candidate=shipped,
     )
-    change = compare(logits["dense"], logits[shipped], labels)
+    pair = logits["dense"], logits[shipped]
+    change = compare(*pair, labels)
+    lost, times = change.drop_points, latency.speedup.value
+    if config.confidence:
+        lost = compare(*pair, labels, config.confidence).drop_ci[1]
+        times = latency.speedup_bound
+    proof = Evidence(
+        accuracy=accuracy_evidence(*pair, labels, classes, attribute(logits, networks, labels)),
+        latency=latency_evidence(
+            latency,
+            measure_settings(config, dense.file, present[shipped].file, images[0]),
+            measure_starts(files, threads=config.threads),
+        )
+        if config.thorough
+        else latency_evidence(latency),
+    )
     models = {
         name: _model_report(
             model,
@@ -102,8 +132,8 @@ def verify(
     sets = report_instruction_sets(
         target, machine, models[shipped], emulated, logits[shipped], labels
     )
-    gates = check_gates(config, target, change.drop_points, latency.speedup.value)
-    gates += check_instruction_sets(config, change.drop_points, sets)
+    gates = check_gates(config, target, lost, times, beyond_noise=proof.latency.beyond_noise)
+    gates += check_instruction_sets(config, lost, sets)
     if budget is not None:
         gates += check_budget(budget, models[shipped])
     return BuildReport(
@@ -116,7 +146,7 @@ def verify(
         drop_ci=change.drop_ci,
         changed_share=change.changed_share,
         flips=change.flips,
-        worst_class=worst_class(logits["dense"], logits[shipped], labels, classes),
+        worst_class=worst_class(proof.accuracy.classes),
         majority_top1=majority_top1(labels),
         kernel_gap=gap,
         speedup=latency.speedup.value,
@@ -127,6 +157,7 @@ def verify(
         threads=config.threads,
         pinned_cores=latency.pinned_cores,
         machine=machine,
+        evidence=proof,
     )
 
 
@@ -171,4 +202,6 @@ def _model_report(
         p50_ms=timing.p50_ms,
         p90_ms=timing.p90_ms,
         runs=timing.runs,
+        p50_ci_ms=timing.p50_ci_ms,
+        p99_ms=timing.p99_ms,
     )

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport, Gate, KernelGap, NotMeasured
-from exporter.report.verdict import advice, columns, outcome, remarks, size, times, verdict
+from exporter.report.verdict import advice, columns, facts, outcome, remarks, size, times, verdict
 from tests.sample_report import SAMPLE
 
 
@@ -86,6 +86,48 @@ def test_outcome(unit: str, limit: float, measured: float, text: str) -> None:
     gate = Gate(name="any", limit=limit, unit=unit, measured=measured, passed=True)
 
     assert outcome(gate) == text
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit", "measured", "text"),
+    [
+        ("points", 0.5, 0.42, "at most 0.42 points lost with 95 % confidence, a loss of 0.5"),
+        ("points", 0.5, -0.1, "at least 0.10 points gained with 95 % confidence, a loss of 0.5"),
+        ("times", 1.2, 3.0, "at least 3.00x faster with 95 % confidence, at least 1.2x"),
+        ("times", 1.2, 1.0, "no faster beyond the noise with 95 % confidence, at least 1.2x"),
+    ],
+)
+def test_outcome_of_a_bound(unit: str, limit: float, measured: float, text: str) -> None:
+    gate = Gate(name="any", limit=limit, unit=unit, measured=measured, passed=True, confidence=0.95)
+
+    assert outcome(gate).startswith(text)
+
+
+def test_a_speedup_inside_the_noise_is_called_none() -> None:
+    assert SAMPLE.evidence is not None
+    times = dataclasses.replace(SAMPLE.evidence.latency, noise=1.05, beyond_noise=False)
+    evidence = dataclasses.replace(SAMPLE.evidence, latency=times)
+    report = dataclasses.replace(SAMPLE, speedup=1.03, evidence=evidence)
+
+    assert "int8 is as fast as dense float: 1.030x is inside the noise of 1.050x" in verdict(report)
+    assert "faster" not in verdict(report)
+
+
+@pytest.mark.parametrize(("runs", "told"), [(99, "too few runs"), (100, "0.096 ms")])
+def test_a_slow_time_takes_a_hundred_runs(runs: int, told: str) -> None:
+    model = dataclasses.replace(SAMPLE.shipped_model, runs=runs)
+
+    assert dict(facts(model))["time, slow (p90)"] == told
+
+
+def test_a_loss_that_only_its_interval_makes_too_large_asks_for_images() -> None:
+    gate = Gate(
+        name="max-drop", limit=1.0, unit="points", measured=1.6, passed=False, confidence=0.95
+    )
+    report = dataclasses.replace(SAMPLE, passed=False, bundle=None, gates=(gate,))
+
+    assert any("more test images" in tip for tip in advice(report))
+    assert options_in(report) >= {"--max-drop"}
 
 
 def test_outcome_of_what_was_not_measured() -> None:

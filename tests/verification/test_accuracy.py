@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.report.model import Flips, WorstClass
-from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
+from exporter.verification.accuracy import (
+    Accuracy,
+    accuracy,
+    class_accuracies,
+    compare,
+    majority_top1,
+    worst_class,
+)
+from exporter.verification.mcnemar import mcnemar_p
+from exporter.verification.score_interval import drop_interval
 
 
 def logits_of(predicted: Sequence[int], classes: int = 3) -> NDArray[np.float32]:
@@ -48,27 +56,13 @@ def test_a_gain_is_a_negative_drop() -> None:
     assert compare(AFTER, BEFORE, LABELS).drop_points == -20.0
 
 
-def test_interval_is_that_of_agresti_and_min() -> None:
-    low, high = compare(BEFORE, AFTER, LABELS).drop_ci
+def test_the_interval_is_in_points_and_as_wide_as_asked() -> None:
+    ninety_five = compare(BEFORE, AFTER, LABELS)
+    eighty = compare(BEFORE, AFTER, LABELS, confidence=0.8)
 
-    # 3 lost and 1 gained of 10 become 3.5 and 1.5 of 12
-    spread = 1.959964 * math.sqrt(5 - 2**2 / 12) / 12
-    assert low == pytest.approx(100 * (2 / 12 - spread), abs=1e-4)
-    assert high == pytest.approx(100 * (2 / 12 + spread), abs=1e-4)
-
-
-def test_interval_covers_the_true_drop_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    lost, gained, total, trials = 0.04, 0.02, 400, 1000
-    labels = np.zeros(total, np.int64)
-    covered = 0
-    for _ in range(trials):
-        case = rng.choice(3, size=total, p=[lost, gained, 1 - lost - gained])
-        before = logits_of(np.where(case == 1, 1, 0).tolist())
-        after = logits_of(np.where(case == 0, 1, 0).tolist())
-        low, high = compare(before, after, labels).drop_ci
-        covered += low <= 100 * (lost - gained) <= high
-    assert 0.93 <= covered / trials <= 0.98
+    assert ninety_five.drop_ci == tuple(100 * end for end in drop_interval(3, 1, 10))
+    assert eighty.drop_ci == tuple(100 * end for end in drop_interval(3, 1, 10, 0.8))
+    assert ninety_five.mcnemar_p == mcnemar_p(3, 1) == 0.625
 
 
 @pytest.mark.parametrize(("lost", "total"), [(3, 1000), (1, 1000), (7, 700), (23, 10000)])
@@ -82,8 +76,28 @@ def test_a_drop_is_the_float_that_a_person_would_type(lost: int, total: int) -> 
     assert drop == float(f"{100 * lost / total:.12g}")
 
 
+def test_classes_one_by_one() -> None:
+    ant, bee, cat = class_accuracies(BEFORE, AFTER, LABELS, ("ant", "bee", "cat"))
+
+    assert (ant.name, ant.count, ant.before, ant.after) == ("ant", 4, 75.0, 50.0)
+    assert (ant.lost, ant.gained, ant.drop_points) == (1, 0, 25.0)
+    assert (bee.lost, bee.gained) == (0, 1)
+    assert bee.drop_points == pytest.approx(-100 / 3)
+    assert (cat.before, cat.after) == (pytest.approx(200 / 3), 0.0)
+    assert [entry.mcnemar_p for entry in (ant, bee, cat)] == [1.0, 1.0, 1.0]
+
+
+def test_the_test_of_a_class_allows_for_having_looked_at_all_of_them() -> None:
+    labels = np.array([0] * 10 + [1], np.int64)
+    (first, _) = class_accuracies(
+        logits_of(labels.tolist()), logits_of([1] * 11), labels, ("a", "b")
+    )
+
+    assert first.mcnemar_p == pytest.approx(2 * mcnemar_p(10, 0))
+
+
 def test_worst_class_is_the_largest_drop() -> None:
-    worst = worst_class(BEFORE, AFTER, LABELS, ("ant", "bee", "cat"))
+    worst = worst_class(class_accuracies(BEFORE, AFTER, LABELS, ("ant", "bee", "cat")))
 
     assert worst.name == "cat"
     assert worst.before == pytest.approx(200 / 3)
@@ -95,14 +109,15 @@ def test_worst_class_skips_classes_without_images() -> None:
     labels = np.array([1, 1, 3, 3], np.int64)
     before, after = logits_of([1, 1, 3, 3], 4), logits_of([1, 1, 3, 0], 4)
 
-    worst = worst_class(before, after, labels, ("a", "b", "c", "d"))
+    worst = worst_class(class_accuracies(before, after, labels, ("a", "b", "c", "d")))
 
     assert worst == WorstClass(name="d", before=100.0, after=50.0, drop_points=50.0, count=2)
 
 
 def test_worst_class_may_have_gained() -> None:
     labels = np.array([0, 1], np.int64)
+    found = class_accuracies(logits_of([1, 0]), logits_of([0, 1]), labels, ("a", "b", "c"))
 
-    worst = worst_class(logits_of([1, 0]), logits_of([0, 1]), labels, ("a", "b", "c"))
+    worst = worst_class(found)
 
     assert (worst.name, worst.drop_points) == ("a", -100.0)

@@ -106,3 +106,31 @@ def test_max_ms_counts_the_median_time(limit: float, passed: bool) -> None:
 )
 def test_what_is_counted_needs_no_gate(config: PruneConfig) -> None:
     assert check_budget(config, SAMPLE.shipped_model) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "speedup", "measured", "passed"),
+    [
+        pytest.param(1.02, 1.04, 1.0, False, id="none that was shown"),
+        pytest.param(1.02, 0.9, 0.9, False, id="slower stays slower"),
+        pytest.param(1.0, 1.04, 1.04, True, id="not slower is all that is wanted"),
+        pytest.param(0.95, 0.9, 0.9, False, id="slower than allowed"),
+    ],
+)
+def test_a_speedup_inside_the_noise_is_none(
+    wanted: float, speedup: float, measured: float, passed: bool
+) -> None:
+    config = VerifyConfig(min_speedup=wanted)
+
+    _, gate = check_gates(config, TARGETS["cpu-int8"], 0.0, speedup, beyond_noise=False)
+
+    assert (gate.measured, gate.passed) == (measured, passed)
+
+
+@pytest.mark.parametrize(("confidence", "told"), [(0.0, None), (0.95, 0.95)])
+def test_a_gate_says_whether_a_bound_was_gated(confidence: float, told: float | None) -> None:
+    config = VerifyConfig(confidence=confidence)
+
+    found = check_gates(config, TARGETS["cpu-int8"], 0.0, 2.0)
+
+    assert [gate.confidence for gate in found] == [told, told]

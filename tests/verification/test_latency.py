@@ -8,8 +8,10 @@ import pytest
 
 from exporter.config import VerifyConfig
 from exporter.errors import ConfigError
+from exporter.report.model import NotMeasured
 from exporter.verification import latency
 from exporter.verification.latency import (
+    AGAIN,
     MIN_ROUNDS,
     WARMUP_MIN_RUNS,
     WARMUP_RUNS,
@@ -17,6 +19,8 @@ from exporter.verification.latency import (
     runs_per_block,
     summarize,
     time_blocks,
+    time_models,
+    too_few,
 )
 from tests.verification.linear_model import RIGHT, linear_model
 
@@ -149,6 +153,26 @@ def test_summary_is_over_single_runs_in_milliseconds() -> None:
     result = summarize(times)
 
     assert (result.p50_ms, result.p90_ms, result.runs) == (51.0, 91.0, 101)
+    low, high = result.p50_ci_ms
+    assert 1.0 < low < 51.0 < high < 101.0
+
+
+@pytest.mark.parametrize(
+    ("percentile", "runs", "enough"),
+    [(90, 99, False), (90, 100, True), (99, 999, False), (99, 1000, True)],
+)
+def test_a_percentile_takes_ten_runs_beyond_it(percentile: int, runs: int, enough: bool) -> None:
+    assert (too_few(percentile, runs) is None) is enough
+
+
+def test_few_runs_have_no_99th_percentile() -> None:
+    few = np.full((10, 99), 1_000_000)
+    many = np.full((10, 100), 1_000_000)
+
+    assert summarize(few).p99_ms == NotMeasured(
+        not_measured="990 runs; the 99th percentile takes 1000"
+    )
+    assert summarize(many).p99_ms == 1.0
 
 
 def test_real_sessions_are_timed_on_one_core(tmp_path: Path) -> None:
@@ -177,13 +201,14 @@ def test_speedup_is_baseline_over_candidate(
         "dense": np.full((10, 3), 8_000_000),
         "small": np.full((10, 3), 4_000_000),
         "int8": np.full((10, 3), 2_000_000),
+        AGAIN: np.full((10, 3), 1_600_000),
     }
     monkeypatch.setattr(latency, "time_blocks", lambda subjects, seconds, rng: blocks)
     model = linear_model(tmp_path / "model.onnx", RIGHT)
 
     result = measure_latency(
         VerifyConfig(),
-        dict.fromkeys(blocks, model),
+        dict.fromkeys(["dense", "small", "int8"], model),
         np.zeros((20, 20, 3), np.uint8),
         baseline="dense",
         candidate="int8",
@@ -191,6 +216,47 @@ def test_speedup_is_baseline_over_candidate(
 
     assert result.speedup.value == pytest.approx(4.0)
     assert result.timings["small"].p50_ms == 4.0
+    assert result.same_file.value == pytest.approx(0.8)
+    assert set(result.timings) == {"dense", "small", "int8"}
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 0.95, 0.999])
+def test_the_bound_of_the_speedup_follows_the_confidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confidence: float
+) -> None:
+    slow = np.linspace(3_000_000, 5_000_000, 50).astype(np.int64)[:, np.newaxis]
+    fast = np.full((50, 1), 1_000_000)
+    blocks = {"dense": slow, "int8": fast, AGAIN: fast}
+    monkeypatch.setattr(latency, "time_blocks", lambda subjects, seconds, rng: blocks)
+    model = linear_model(tmp_path / "model.onnx", RIGHT)
+
+    result = measure_latency(
+        VerifyConfig(confidence=confidence),
+        {"dense": model, "int8": model},
+        np.zeros((20, 20, 3), np.uint8),
+        baseline="dense",
+        candidate="int8",
+    )
+
+    assert result.speedup.low < result.speedup.value == pytest.approx(4.0, rel=0.01)
+    if confidence == 0.5:
+        assert result.speedup.low < result.speedup_bound < result.speedup.value
+    if confidence == 0.999:
+        assert result.speedup_bound < result.speedup.low
+    if confidence in (0.0, 0.95):
+        assert result.speedup_bound == pytest.approx(result.speedup.low, rel=0.02)
+
+
+def test_several_images_in_one_run(tmp_path: Path) -> None:
+    model = linear_model(tmp_path / "model.onnx", RIGHT)
+    rng = np.random.default_rng(0)
+
+    blocks, _ = time_models(
+        {"a": model}, np.zeros((20, 20, 3), np.uint8), rng, threads=1, seconds=0.1, batch=8
+    )
+
+    assert blocks["a"].shape[0] >= MIN_ROUNDS
+    assert blocks["a"].min() > 0
 
 
 def test_too_many_threads_are_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.verification.paired import paired_ratio
+from exporter.verification.paired import Ratio, median_interval, paired_ratio
 
 
 def test_ratio_is_the_exponential_of_the_median_log() -> None:
@@ -55,3 +55,34 @@ def test_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
         covered += result.low <= truth <= result.high
         assert result.high / result.low < 1.1  # the common factor must not widen it
     assert 0.90 <= covered / trials <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "beyond"),
+    [
+        (1.06, 1.2, True),
+        (1.05, 1.2, False),
+        (0.9, 1.2, False),
+        (0.99, 1.01, False),
+        (0.7, 0.94, True),
+        (0.7, 0.96, False),
+    ],
+)
+def test_a_ratio_is_beyond_the_noise_with_its_whole_interval(
+    low: float, high: float, beyond: bool
+) -> None:
+    assert Ratio(value=1.0, low=low, high=high).beyond(1.05) is beyond
+
+
+@pytest.mark.parametrize(("low", "high", "farthest"), [(0.8, 1.1, 1.25), (0.9, 1.5, 1.5)])
+def test_the_noise_is_the_end_farther_from_one(low: float, high: float, farthest: float) -> None:
+    assert Ratio(value=1.0, low=low, high=high).farthest == pytest.approx(farthest)
+
+
+def test_more_confidence_is_wider() -> None:
+    values = np.random.default_rng(0).normal(5, 1, 100)
+
+    wide = median_interval(values, np.random.default_rng(1), 0.99)
+    narrow = median_interval(values, np.random.default_rng(1), 0.5)
+
+    assert wide[0] < narrow[0] < np.median(values) < narrow[1] < wide[1]

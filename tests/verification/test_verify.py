@@ -17,7 +17,10 @@ from exporter.report.model import BuildReport, Flips, KernelGap
 from exporter.report.schema import SCHEMA_FILE
 from exporter.targets import TARGETS
 from exporter.verification import verify as module
+from exporter.verification.detectable_drop import detectable_drop
+from exporter.verification.evidence import accuracy_evidence
 from exporter.verification.latency import measure_latency
+from exporter.verification.score_interval import drop_interval
 from exporter.verification.verify import Candidate, verify
 from tests.verification.linear_model import RIGHT, linear_model, qdq_model
 
@@ -120,6 +123,59 @@ def test_the_control_of_an_optimized_file_is_what_it_was_made_of(
     report = run(tmp_path, splits, dense, dataclasses.replace(int8, source=wrong))
     assert report.kernel_gap is not None
     assert report.kernel_gap.changed_share > 0.3
+
+
+def test_the_report_brings_its_evidence(
+    tmp_path: Path, splits: Splits, dense: Candidate, int8: Candidate
+) -> None:
+    report = run(tmp_path, splits, dense, int8)
+
+    assert report.evidence is not None
+    found = report.evidence.accuracy
+    assert found.mcnemar_p == 1.0
+    assert found.detectable_drop_points == pytest.approx(100 * detectable_drop(0.0, 30))
+    assert found.top5 is None
+    assert [entry.name for entry in found.classes] == list(splits.contract.classes)
+    assert [entry.count for entry in found.classes] == [10, 10, 10]
+    assert [step.step for step in found.steps] == ["quantization"]
+    times = report.evidence.latency
+    assert times.noise >= 1
+    assert times.same_file_ratio_ci[0] <= times.same_file_ratio <= times.same_file_ratio_ci[1]
+    low, high = report.speedup_ci
+    assert times.beyond_noise is (low > times.noise or high < 1 / times.noise)
+
+
+@pytest.mark.parametrize(("confidence", "passed"), [(0.0, True), (0.5, False), (0.95, False)])
+def test_with_confidence_the_end_of_the_interval_is_gated(
+    tmp_path: Path,
+    splits: Splits,
+    dense: Candidate,
+    int8: Candidate,
+    confidence: float,
+    passed: bool,
+) -> None:
+    config = dataclasses.replace(QUICK, confidence=confidence)
+
+    report = run(tmp_path, splits, dense, int8, config=config)
+
+    assert report.passed is passed
+    drop, speed = report.gates
+    assert (drop.confidence, speed.confidence) == (confidence or None,) * 2
+    assert report.drop_points == 0.0
+    bound = 100 * drop_interval(0, 0, 30, confidence)[1] if confidence else 0.0
+    assert drop.measured == pytest.approx(bound)
+    assert isinstance(speed.measured, float)
+    assert speed.measured <= report.speedup
+
+
+def test_many_classes_have_a_top_5() -> None:
+    logits = np.tile(np.arange(12, dtype=np.float32), (4, 1))
+    labels = np.array([11, 7, 6, 0])  # ranks 1, 5, 6, 12
+
+    found = accuracy_evidence(logits, -logits, labels, tuple("abcdefghijkl"), ())
+
+    assert found.top5 is not None
+    assert (found.top5.before, found.top5.after, found.top5.drop_points) == (50.0, 25.0, 25.0)
 
 
 def test_a_model_that_is_too_slow_fails(
