@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exporter.artifacts import Cache, StageRun
 from exporter.bundle import bundle, bundle_path, write_failure
+from exporter.checkpoint import Checkpoint
 from exporter.config import BuildConfig
 from exporter.contract import InputContract
 from exporter.data.load import load_splits
@@ -22,12 +23,10 @@ from exporter.pruning.criteria import find_criterion
 from exporter.pruning.scores import check_criterion
 from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.audit import audit_saturation, saturates_somewhere
-from exporter.quantization.aware.learn import rounding_lesson, with_learned_rounding
-from exporter.quantization.calibrate import calibrate, methods_of
-from exporter.quantization.choose import choose_ranges
-from exporter.quantization.corrections.apply import corrected, rescaled
+from exporter.quantization.calibrate import methods_of
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
+from exporter.recovery.quantized import quantized
 from exporter.report.intake import IntakeReport
 from exporter.report.json import dumps
 from exporter.report.markdown import markdown
@@ -38,7 +37,6 @@ from exporter.report.saturation import saturation_report
 from exporter.ship import Shipped, shipped_for
 from exporter.targets import Target, check_plannable, find_target
 from exporter.training.dense import check_dense, dense_network, normalized_data, weights_warnings
-from exporter.training.train import lesson_of
 from exporter.verification.instruction_sets import find_emulators
 from exporter.verification.verify import Candidate, verify
 
@@ -63,8 +61,8 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         config.verify,
         cache,
         target,
-        dense=_candidate(dense),
-        small=_candidate(small) if made.pruning else None,
+        dense=_candidate(dense, made.trained),
+        small=_candidate(small, made.pruned) if made.pruning else None,
         int8=None
         if int8 is None
         else dataclasses.replace(_candidate(int8), file=shipped.file, source=shipped.source),
@@ -111,6 +109,10 @@ class _Networks:
     dense: OnnxModel
     small: OnnxModel
     """What is quantized; the dense one where nothing was pruned."""
+    trained: Checkpoint | None = None
+    """What ``dense`` was exported from."""
+    pruned: Checkpoint | None = None
+    """What ``small`` was exported from."""
     pruning: PruningReport | None = None
     intake: IntakeReport | None = None
     warnings: tuple[str, ...] = ()
@@ -134,6 +136,8 @@ def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
         data=data,
         dense=dense,
         small=small,
+        trained=trained.checkpoint,
+        pruned=pruned.checkpoint,
         pruning=pruning,
         warnings=weights_warnings(trained),
     )
@@ -143,32 +147,32 @@ def _quantized(
     config: BuildConfig, cache: Cache, target: Target, small: OnnxModel, data: Splits
 ) -> tuple[QuantizedModel, QuantizationReport]:
     """Return the int8 model of ``small``, and how it was made."""
-    small = rescaled(cache, config.correct, small)
-    ranges = cache.run(calibrate, config.calibrate, small, data.calibration)
-    int8 = choose_ranges(cache, target, small, ranges, data.validation)
-    if config.correct.aware_epochs:
-        recipe = lesson_of(config.train, data, learning_rate=0.0, label_smoothing=0.0)
-        lesson = rounding_lesson(recipe, config.correct.aware_epochs)
-        small, ranges, int8 = with_learned_rounding(
-            cache, lesson, target, small, ranges, int8, data
-        )
-    int8 = corrected(cache, config.correct, target, small, ranges, int8, data.calibration)
+    made = quantized(config, cache, target, small, data)
+    int8 = made.int8
     calibration = data.calibration if saturates_somewhere(target) else None
     audit = cache.run(audit_saturation, int8.file, calibration)
     return int8, QuantizationReport(
         method=int8.method,
-        images=ranges.images,
-        aware_epochs=config.correct.aware_epochs,
+        images=made.images,
+        aware_epochs=made.aware_epochs,
         integer=int8.coverage.integer,
         floating=int8.coverage.floating,
         reasons=int8.coverage.reasons,
         seven_bit_layers=int8.seven_bit_layers,
         saturation=saturation_report(audit),
+        recovery=made.recovery,
     )
 
 
-def _candidate(model: OnnxModel | QuantizedModel) -> Candidate:
-    return Candidate(file=model.file, parameters=model.parameters, macs=model.macs)
+def _candidate(
+    model: OnnxModel | QuantizedModel, checkpoint: Checkpoint | None = None
+) -> Candidate:
+    return Candidate(
+        file=model.file,
+        parameters=model.parameters,
+        macs=model.macs,
+        checkpoint=checkpoint,
+    )
 
 
 def _stage_report(run: StageRun) -> StageReport:

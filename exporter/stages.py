@@ -17,6 +17,7 @@ from exporter.artifacts import RESULT, Artifact, Cache
 from exporter.config import (
     BuildConfig,
     CalibrationConfig,
+    CorrectionConfig,
     DataConfig,
     PruneConfig,
     TrainConfig,
@@ -37,7 +38,10 @@ from exporter.pruning.small import find_teacher, small_network
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel, quantize
+from exporter.recovery.quantized import quantized
+from exporter.recovery.sensitivity import QuantizationSensitivity, scan_layers
 from exporter.report.model import BuildReport
+from exporter.report.recovery import RecoveryReport
 from exporter.ship import shipped_for
 from exporter.targets import check_plannable, check_quantizes, find_target
 from exporter.training.dense import check_dense, dense_network, normalized_data
@@ -118,9 +122,10 @@ def calibrate_files(
 
 def quantize_files(
     model: Path, ranges: Path | None, config: BuildConfig, cache: Cache, out: Path
-) -> QuantizedModel:
+) -> tuple[QuantizedModel, RecoveryReport | None]:
     """Quantize a float ONNX file with ranges that were measured on it, or are measured now.
 
+    Returns the int8 model and, where that was to be found out, what was tried to make it accurate.
     Files that this tool did not write are wrapped to its contract first, as ``build --onnx`` does.
     Where the target wants an .ort file, the .onnx file it was made of and the operators it needs
     (.config) go beside it.
@@ -139,15 +144,35 @@ def quantize_files(
     if ranges is None:
         own = dataclasses.replace(config.intake, onnx=str(model))
         data, source, _ = own_network(cache, dataclasses.replace(config, intake=own))
-        measured = cache.run(calibrate, config.calibrate, source, data.calibration)
-        quantized = choose_ranges(cache, found, source, measured, data.validation)
+        made = quantized(dataclasses.replace(config, intake=own), cache, found, source, data)
+        int8, recovery = made.int8, made.recovery
+    elif config.correct != CorrectionConfig():
+        raise ConfigError(
+            f"--ranges {ranges} is taken as it is, but corrections look at images. Leave out "
+            "--ranges, or --correct, --aware-epochs and --recover."
+        )
     else:
         source = read_onnx_model(model)
-        quantized = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
-    shipped = shipped_for(cache, found, quantized)
+        int8 = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
+        recovery = None
+    shipped = shipped_for(cache, found, int8)
     for file in shipped.files.values():
         _publish(file.path, out if file == shipped.file else out.with_suffix(file.path.suffix))
-    return quantized
+    return int8, recovery
+
+
+def layer_sensitivity(
+    model: Path, config: BuildConfig, cache: Cache
+) -> QuantizationSensitivity:
+    """Return what each layer of a float ONNX file suffers from being quantized alone."""
+    check_limits(config)
+    found = find_target(config.target)
+    check_quantizes(found)
+    own = dataclasses.replace(config.intake, onnx=str(model))
+    data, source, _ = own_network(cache, dataclasses.replace(config, intake=own))
+    ranges = cache.run(calibrate, config.calibrate, source, data.calibration)
+    method = choose_ranges(cache, found, source, ranges, data.validation).method
+    return cache.run(scan_layers, found, source, ranges.by_method[method], data.calibration)
 
 
 def verify_files(

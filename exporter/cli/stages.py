@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from exporter.artifacts import Cache
-from exporter.cli.answer import Answer, facts
+from exporter.cli.answer import Answer, facts, to_json
 from exporter.cli.command import command
 from exporter.cli.verdict import verdict
 from exporter.config import PIXELS, BuildConfig, IntakeConfig
@@ -114,7 +115,7 @@ def calibrate(
     return facts({"ranges": paths})
 
 
-@command("target", "data", *PIXELS_AND_ENDS, "calibrate")
+@command("target", "data", *PIXELS_AND_ENDS, "calibrate", "correct")
 def quantize(
     model: AnyFloatModel,
     config: BuildConfig,
@@ -132,18 +133,26 @@ def quantize(
     """Make a static int8 model of a float one, of this tool's or any other classifier."""
     from exporter import stages
 
-    quantized = stages.quantize_files(model, ranges, config, cache, out)
-    return facts(
-        {
-            "model": out,
-            "target": quantized.target,
-            "method": quantized.method,
-            "executed_as_integers": quantized.coverage.integer,
-            "executed_in_float": quantized.coverage.floating,
-            "why_float": quantized.coverage.reasons,
-            "seven_bit_layers": quantized.seven_bit_layers,
-        }
-    )
+    int8, recovery = stages.quantize_files(model, ranges, config, cache, out)
+    known = {
+        "model": out,
+        "target": int8.target,
+        "method": int8.method,
+        "executed_as_integers": int8.coverage.integer,
+        "executed_in_float": int8.coverage.floating,
+        "why_float": int8.coverage.reasons,
+        "seven_bit_layers": int8.seven_bit_layers,
+    }
+    if recovery is None:
+        return facts(known)
+
+    def draw(console: Console) -> None:
+        from exporter.report.terminal import recovery_shown
+
+        facts(known).draw(console)
+        console.print(recovery_shown(recovery))
+
+    return Answer(json=to_json({**known, "recovery": recovery}), draw=draw)
 
 
 @command("target", "data", "verify")

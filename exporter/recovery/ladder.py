@@ -138,22 +138,21 @@ def climb(ladder: Ladder, rungs: Mapping[str, Rung]) -> str:
     for name, rung in rungs.items():
         ladder.rung = name
         rung(ladder)
-        drop = ladder.best.result.drop_points
+        told = f"{_change(ladder.best.result)}, a loss of {ladder.budget:g} is allowed."
         if ladder.enough(ladder.best):
-            return (
-                f"stopped at {name}: a drop of {drop:.2f} points is within the "
-                f"{ladder.budget:g} asked for."
-            )
-    return (
-        f"went through all rungs; the best has a drop of {drop:.2f} points, more than the "
-        f"{ladder.budget:g} asked for."
-    )
+            return f"stopped at {name}: {told}"
+    return f"went through all rungs: {told}"
+
+
+def _change(result: RecoveryResult) -> str:
+    drop = result.drop_points
+    return f"{abs(drop):.2f} points {'gained' if drop < 0 else 'lost'}"
 
 
 def _told(result: RecoveryResult | NotMeasured) -> str:
     if isinstance(result, NotMeasured):
         return f"not possible: {result.not_measured}"
     return (
-        f"{result.top1:.2f} % on validation images, {result.drop_points:.2f} points below float, "
-        f"logit error {100 * result.logit_error:.2f} %."
+        f"{result.top1:.2f} % on validation images, {_change(result)} against float, logit error "
+        f"{100 * result.logit_error:.2f} %."
     )

@@ -17,6 +17,7 @@ from exporter.recovery.rungs import Rungs
 from exporter.recovery.sensitivity import QuantizationSensitivity
 from exporter.report.recovery import LayerSensitivityReport, RecoveryReport, RecoveryResult
 from exporter.verification.accuracy import accuracy, compare
+from exporter.verification.detectable_drop import detectable_drop
 from exporter.verification.predict import predict
 
 
@@ -44,6 +45,7 @@ def recover(rungs: Rungs, budget: float, table: Mapping[str, Rung] | None = None
     ladder = Ladder(judge=judge, budget=budget, runs=rungs.cache.runs)
     stopped = climb(ladder, table or rungs.table)
     best, scan = ladder.best, rungs.sensitivity
+    flipped = best.result.lost + best.result.gained
     fallen = tuple(n for n in best.solution.float_layers if n not in rungs.float_layers)
     return Recovered(
         solution=best.solution,
@@ -52,6 +54,7 @@ def recover(rungs: Rungs, budget: float, table: Mapping[str, Rung] | None = None
             within_budget=ladder.enough(best),
             images=validation.count,
             image_points=100 / validation.count,
+            detectable_points=100 * detectable_drop(flipped / validation.count, validation.count),
             float_top1=best.result.top1 + best.result.drop_points,
             stopped=stopped,
             attempts=tuple(ladder.attempts),

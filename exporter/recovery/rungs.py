@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from calibration import METHODS
 from exporter.artifacts import Cache
 from exporter.config import CORRECTIONS, CalibrationConfig
 from exporter.data.splits import Splits
@@ -65,11 +66,11 @@ class Rungs:
         needs no recovery must be the same file.
         """
         ranges = self.cache.run(calibrate, self.calibration, self.model, self.data.calibration)
-        first, *others = ranges.by_method
+        first = min(ranges.by_method, key=list(METHODS).index)
         ladder.keep_if_better(
             ladder.attempt(first, lambda: self._solution(self.model, ranges, first))
         )
-        if others:
+        if len(ranges.by_method) > 1:
             what = f"the best of {len(ranges.by_method)} methods"
             ladder.keep_if_better(ladder.attempt(what, lambda: self._chosen(self.model, ranges)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from exporter.report.accuracy import accuracy_lines
 from exporter.report.device import COLUMNS as DEVICE_COLUMNS
 from exporter.report.device import DeviceReport, device_notes, device_rows
 from exporter.report.instruction_sets import (
@@ -15,6 +16,8 @@ from exporter.report.instruction_sets import (
     unmeasured,
 )
 from exporter.report.intake import lines as intake_lines
+from exporter.report.latency import latency_lines
+from exporter.report.markdown_table import escaped, table
 from exporter.report.model import (
     BuildReport,
     Machine,
@@ -25,6 +28,15 @@ from exporter.report.model import (
     Scalar,
     StageReport,
 )
+from exporter.report.recovery import COLUMNS as RECOVERY_COLUMNS
+from exporter.report.recovery import (
+    SENSITIVITY_COLUMNS,
+    RecoveryReport,
+    recovery_rows,
+    sensitivity_rows,
+    summary,
+)
+from exporter.report.recovery import notes as recovery_notes
 from exporter.report.verdict import (
     NAMES,
     advice,
@@ -43,7 +55,7 @@ def markdown(report: BuildReport) -> str:
     parts = [
         [f"# Report on the {NAMES[report.shipped]} model for {report.target}"],
         [f"**{'Passed' if report.passed else 'Failed'}.** {verdict(report)}"],
-        list(map(_escaped, remarks(report))),
+        list(map(escaped, remarks(report))),
         [f"- {tip}" for tip in advice(report)],
         _comparison(report),
         ["## Gates", "", *_gates(report)],
@@ -52,7 +64,7 @@ def markdown(report: BuildReport) -> str:
         ["## Speed", "", *_speed(report)],
         _devices(report.devices) if report.devices else [],
         ["## Download", "", *_download(report)],
-        ["## Own ONNX file", "", *map(_escaped, intake_lines(report.intake))]
+        ["## Own ONNX file", "", *map(escaped, intake_lines(report.intake))]
         if report.intake
         else [],
         _pruning(report.pruning) if report.pruning else [],
@@ -67,7 +79,7 @@ def markdown(report: BuildReport) -> str:
 def _comparison(report: BuildReport) -> list[str]:
     shown = columns(report)
     rows = zip(*(facts(model) for _, model in shown), strict=True)
-    return _table(
+    return table(
         ["", *(name for name, _ in shown)],
         ([row[0][0], *(value for _, value in row)] for row in rows),
     )
@@ -75,7 +87,7 @@ def _comparison(report: BuildReport) -> list[str]:
 
 def _gates(report: BuildReport) -> list[str]:
     rows = ([gate.name, outcome(gate), "yes" if gate.passed else "no"] for gate in report.gates)
-    return _table(["gate", "outcome", "passed"], rows)
+    return table(["gate", "outcome", "passed"], rows)
 
 
 def _accuracy(report: BuildReport) -> list[str]:
@@ -91,14 +103,14 @@ def _accuracy(report: BuildReport) -> list[str]:
             f"({flips.right_to_wrong} right to wrong, {flips.wrong_to_right} wrong to right, "
             f"{flips.wrong_to_wrong} wrong to wrong)."
         ),
-        f"- Worst class: {_escaped(worst_class(report))}.",
+        f"- Worst class: {escaped(worst_class(report))}.",
     ]
     if gap is not None:
         lines.append(
             f"- Integer kernels against the same file in float: {gap.drop_points:.2f} points "
             f"lost, {100 * gap.changed_share:.2f} % of predictions changed."
         )
-    return lines
+    return lines + (accuracy_lines(report.evidence.accuracy) if report.evidence else [])
 
 
 def _instruction_sets(entries: Sequence[InstructionSetReport]) -> list[str]:
@@ -106,16 +118,16 @@ def _instruction_sets(entries: Sequence[InstructionSetReport]) -> list[str]:
     return [
         "## Instruction sets",
         "",
-        *_table(COLUMNS, measured_rows(entries)),
+        *table(COLUMNS, measured_rows(entries)),
         "",
         *(f"- {note}" for note in notes),
     ]
 
 
 def _devices(devices: Sequence[DeviceReport]) -> list[str]:
-    rows = (map(_escaped, row) for row in device_rows(devices))
-    notes = [f"- {_escaped(note)}" for note in device_notes(devices)]
-    return ["## Devices", "", *_table(DEVICE_COLUMNS, map(tuple, rows)), "", *notes]
+    rows = (map(escaped, row) for row in device_rows(devices))
+    notes = [f"- {escaped(note)}" for note in device_notes(devices)]
+    return ["## Devices", "", *table(DEVICE_COLUMNS, map(tuple, rows)), "", *notes]
 
 
 def _speed(report: BuildReport) -> list[str]:
@@ -130,7 +142,9 @@ def _speed(report: BuildReport) -> list[str]:
         (
             f"One image at a time, threads: {report.threads}, {cores}. The models took turns in "
             f"random order. Timed runs: {runs}."
-        )
+        ),
+        "",
+        *latency_lines(report),
     ]
 
 
@@ -139,11 +153,11 @@ def _download(report: BuildReport) -> list[str]:
         [name, size(model.bytes), size(model.gzip_bytes), size(model.zstd_bytes)]
         for name, model in columns(report)
     ]
-    return _table(["model", "file", "gzip -9", "zstd -19"], rows)
+    return table(["model", "file", "gzip -9", "zstd -19"], rows)
 
 
 def _pruning(pruning: PruningReport) -> list[str]:
-    widths = ([_escaped(w.layer), str(w.before), str(w.after)] for w in pruning.layers)
+    widths = ([escaped(w.layer), str(w.before), str(w.after)] for w in pruning.layers)
     return [
         "## Pruning",
         "",
@@ -162,9 +176,9 @@ def _pruning(pruning: PruningReport) -> list[str]:
         ),
         *_teacher(pruning),
         "",
-        *_table(["round", "removed", "right after", "epochs", "fine-tuned"], _rounds(pruning)),
+        *table(["round", "removed", "right after", "epochs", "fine-tuned"], _rounds(pruning)),
         "",
-        *_table(["layer", "width before", "width after"], widths),
+        *table(["layer", "width before", "width after"], widths),
         *_left_alone(pruning),
     ]
 
@@ -201,12 +215,12 @@ def _rounds(pruning: PruningReport) -> Iterable[list[str]]:
 
 
 def _left_alone(pruning: PruningReport) -> list[str]:
-    rows = [[_escaped(f.layer), str(f.width), _escaped(f.reason)] for f in pruning.left_alone]
-    return ["", *_table(["layer", "width", "left alone because"], rows)] if rows else []
+    rows = [[escaped(f.layer), str(f.width), escaped(f.reason)] for f in pruning.left_alone]
+    return ["", *table(["layer", "width", "left alone because"], rows)] if rows else []
 
 
 def _quantization(quantization: QuantizationReport) -> list[str]:
-    seven = ", ".join(map(_escaped, quantization.seven_bit_layers)) or "none"
+    seven = ", ".join(map(escaped, quantization.seven_bit_layers)) or "none"
     return [
         "## Quantization",
         "",
@@ -215,11 +229,30 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
         f"- Integer operators: {_counted(quantization.integer)}.",
         f"- Float operators: {_counted(quantization.floating)}.",
         *(
-            f"- {quantization.floating[operator]} stay float: {operator} {_escaped(reason)}."
+            f"- {quantization.floating[operator]} stay float: {operator} {escaped(reason)}."
             for operator, reason in quantization.reasons.items()
         ),
         f"- Layers with 7-bit weights: {seven}.",
         *_saturation(quantization.saturation),
+        *(_recovery(quantization.recovery) if quantization.recovery else []),
+    ]
+
+
+def _recovery(recovery: RecoveryReport) -> list[str]:
+    rows = (map(escaped, row) for row in recovery_rows(recovery))
+    layers = [map(escaped, row) for row in sensitivity_rows(recovery)]
+    scan = (
+        f"Each layer quantized alone, on {recovery.sensitivity_images:,} calibration images: how "
+        "far the class probabilities move from those of the float model."
+    )
+    return [
+        "",
+        "### Recovery",
+        "",
+        *table(RECOVERY_COLUMNS, map(tuple, rows)),
+        "",
+        *(f"- {escaped(line)}" for line in (summary(recovery), *recovery_notes(recovery))),
+        *(["", scan, "", *table(SENSITIVITY_COLUMNS, map(tuple, layers))] if layers else []),
     ]
 
 
@@ -234,7 +267,7 @@ def _saturation(saturation: SaturationReport) -> list[str]:
         return ["- Saturation on x86 CPUs without VNNI: none, proven for every layer and image."]
     rows = (
         [
-            _escaped(layer.name),
+            escaped(layer.name),
             layer.operator,
             str(layer.weight_bits),
             f"{100 * layer.risky_share:.2g} %",
@@ -256,7 +289,7 @@ def _saturation(saturation: SaturationReport) -> list[str]:
             f"{len(saturation.layers)} layers. {measured}"
         ),
         "",
-        *_table(header, rows),
+        *table(header, rows),
     ]
 
 
@@ -278,12 +311,12 @@ def _machine(machine: Machine) -> list[str]:
         "Python": machine.python,
         "ONNX Runtime": machine.onnxruntime,
     }
-    return [f"- {name}: {_escaped(value)}" for name, value in values.items()]
+    return [f"- {name}: {escaped(value)}" for name, value in values.items()]
 
 
 def _stages(stages: Sequence[StageReport]) -> list[str]:
     rows = ([s.name, f"{s.seconds:.1f}", "yes" if s.cached else "no"] for s in stages)
-    return ["## Stages", "", *_table(["stage", "seconds", "from the cache"], rows)]
+    return ["## Stages", "", *table(["stage", "seconds", "from the cache"], rows)]
 
 
 def _toml(recipe: Mapping[str, Scalar | Mapping[str, Scalar]]) -> Iterable[str]:
@@ -298,18 +331,9 @@ def _toml(recipe: Mapping[str, Scalar | Mapping[str, Scalar]]) -> Iterable[str]:
             yield from _toml(value)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-
-
 def _counted(operators: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in operators.items()) or "none"
 
 
 def _or_reason(value: str | float | NotMeasured) -> str:
     return f"unknown ({value.not_measured})" if isinstance(value, NotMeasured) else str(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

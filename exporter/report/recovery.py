@@ -91,6 +91,9 @@ class RecoveryReport:
     """Validation images."""
     image_points: float
     """What one of them is worth, in percentage points: no smaller drop can be seen."""
+    detectable_points: float
+    """Smallest drop that so many images show as significant (5 %) in four of five cases, in
+    percentage points, going by how many flip with the best."""
     float_top1: float
     """Validation images that the float model classifies correctly, in percent."""
     stopped: str
@@ -107,8 +110,10 @@ class RecoveryReport:
     """The layers by falling sensitivity; empty where no scan was needed."""
 
 
-HEADER = ("rung", "tried", "seconds", "top-1", "drop", "lost / gained", "logit error", "kept")
-SENSITIVITY_HEADER = ("layer", "operator", "multiply-adds", "KL", "KL, weights alone", "flips")
+COLUMNS = ("rung", "tried", "seconds", "top-1", "drop", "lost / gained", "logit error", "kept")
+SHORT = ("rung", "tried", "seconds", "top-1", "drop", "kept")
+"""The columns that fit beside each other on a terminal."""
+SENSITIVITY_COLUMNS = ("layer", "operator", "multiply-adds", "KL", "KL, weights alone", "flips")
 
 
 def summary(recovery: RecoveryReport) -> str:
@@ -121,13 +126,13 @@ def summary(recovery: RecoveryReport) -> str:
     )
 
 
-def rows(recovery: RecoveryReport) -> list[list[str]]:
-    """Return a row of cells for each attempt, to go under ``HEADER``."""
+def recovery_rows(recovery: RecoveryReport) -> list[list[str]]:
+    """Return a row of cells for each attempt, to go under ``COLUMNS``."""
     return [_row(attempt) for attempt in recovery.attempts]
 
 
 def sensitivity_rows(recovery: RecoveryReport) -> list[list[str]]:
-    """Return a row of cells for each layer, to go under ``SENSITIVITY_HEADER``."""
+    """Return a row of cells for each layer, to go under ``SENSITIVITY_COLUMNS``."""
     return [
         [
             layer.layer,
@@ -152,8 +157,9 @@ def notes(recovery: RecoveryReport) -> list[str]:
     if last is not None:
         low, high = last.drop_ci
         found.append(
-            f"95 % interval of the last kept drop: {low:.2f} to {high:.2f} points. The choice was "
-            "made on these images, so that they flatter it; the drop on test images does not."
+            f"95 % interval of the drop that was kept last: {low:.2f} to {high:.2f} points. So few "
+            f"images would mostly hide a drop below {recovery.detectable_points:.2f}. They chose "
+            "what was kept, so they flatter it; the test images do not."
         )
     if recovery.float_layers:
         found.append(
@@ -167,7 +173,7 @@ def _row(attempt: RecoveryAttempt) -> list[str]:
     result = attempt.result
     seconds = "cached" if attempt.cached else f"{attempt.seconds:.1f}"
     if isinstance(result, NotMeasured):
-        return [attempt.rung, attempt.what, seconds, *["not possible"] * 2, "", "", "no"]
+        return [attempt.rung, attempt.what, seconds, "not possible", "", "", "", "no"]
     return [
         attempt.rung,
         attempt.what,

@@ -9,8 +9,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from exporter.report.accuracy import drop_in_words, steps_in_words
 from exporter.report.instruction_sets import COLUMNS, emulators, measured_rows, unmeasured
 from exporter.report.model import BuildReport
+from exporter.report.recovery import COLUMNS as RECOVERY_COLUMNS
+from exporter.report.recovery import SHORT, RecoveryReport, notes, recovery_rows, summary
 from exporter.report.verdict import (
     NAMES,
     advice,
@@ -34,10 +37,12 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
         _comparison(report),
         "",
         Text(verdict(report)),
+        *_proof(report),
         *_worst(report),
         *(Text(remark) for remark in remarks(report)),
         "",
         *_instruction_sets(report),
+        *_recovery(report),
         _gates(report, ascii_only),
         "",
         *(_success(report) if report.passed else _failure(report, ascii_only)),
@@ -57,6 +62,13 @@ def _comparison(report: BuildReport) -> Table:
     return table
 
 
+def _proof(report: BuildReport) -> list[Text]:
+    """Return nothing where there are no steps, hence nothing to compare."""
+    if report.evidence is None or not report.evidence.accuracy.steps:
+        return []
+    return [Text(drop_in_words(report)), Text(steps_in_words(report))]
+
+
 def _worst(report: BuildReport) -> list[Text]:
     lost = report.worst_class.drop_points > 0
     return [Text(f"The class that lost most: {worst_class(report)}.")] if lost else []
@@ -73,6 +85,24 @@ def _instruction_sets(report: BuildReport) -> list[RenderableType]:
     for row in measured_rows(report.instruction_sets):
         table.add_row(*row)
     return [table, *map(Text, unmeasured(report.instruction_sets)), ""]
+
+
+def _recovery(report: BuildReport) -> list[RenderableType]:
+    """Return nothing where no search for a smaller drop was asked for."""
+    found = report.quantization and report.quantization.recovery
+    return [recovery_shown(found), ""] if found else []
+
+
+def recovery_shown(recovery: RecoveryReport) -> RenderableType:
+    """Return what was tried to make the drop smaller, and how it ended."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in SHORT:
+        text = name in ("rung", "tried")
+        table.add_column(name, justify="left" if text else "right", no_wrap=name != "tried")
+    for row in recovery_rows(recovery):
+        cells = dict(zip(RECOVERY_COLUMNS, row, strict=True))
+        table.add_row(*(Text(cells[name]) for name in SHORT))
+    return Group(table, *map(Text, (summary(recovery), *notes(recovery))))
 
 
 def _gates(report: BuildReport, ascii_only: bool) -> Table:
