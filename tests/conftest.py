@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from exporter.artifacts import Artifact
 from exporter.contract import InputContract
 from exporter.data.splits import Split, Splits
 from exporter.graph.model import OnnxModel
+from tests.bare import bare_folder
+from tests.tiny_bundle import tiny_bundle
 
 # Tiny networks gain nothing from a second thread, and lose much where tests run side by side.
 torch.set_num_threads(1)
@@ -74,3 +77,21 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], OnnxMod
 @pytest.fixture
 def make_split(tmp_path: Path) -> Callable[[str, int, int], Split]:
     return lambda name, count, seed: write_split(tmp_path / "made", name, count, seed)
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that nobody changes."""
+    return tiny_bundle(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture
+def copy(shipped: Path, tmp_path: Path) -> Path:
+    """A bundle to be damaged."""
+    return Path(shutil.copytree(shipped, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for ``run_bare``."""
+    return bare_folder(tmp_path_factory.mktemp("bare"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from calibration import METHODS
 from exporter.artifacts import digest
@@ -24,12 +25,13 @@ COMMANDS = {command.name for command in app.registered_commands}
 
 
 def options() -> set[str]:
-    names = {"--recipe", "--cache", "--json", "--quiet", "--help", "--out", "--target"}
-    for part in fields(BuildConfig):
-        config = getattr(BuildConfig(), part.name)
-        if hasattr(config, "__dataclass_fields__"):
-            names |= {"--" + entry.name.replace("_", "-") for entry in fields(config)}
-    return names
+    group: Any = typer.main.get_command(app)
+    return {
+        name
+        for command in group.commands.values()
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help"}
 
 
 def test_every_command_in_readme_exists_and_every_command_is_there() -> None:

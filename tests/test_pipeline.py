@@ -26,10 +26,15 @@ from exporter.config import (
     TrainConfig,
     VerifyConfig,
 )
+from exporter.data.load import load_splits
+from exporter.device.merge import merge
+from exporter.packing.pack import pack, unpack, verify_bundle
 from exporter.pipeline import build
 from exporter.recipe import read_recipe
+from exporter.report.json import dumps
 from exporter.report.model import BuildReport
 from exporter.targets import TARGETS
+from tests.bare import run_bare
 from tests.tiny_bundle import run_bundle
 
 RECIPE = """
@@ -114,6 +119,27 @@ def test_the_bundle_holds_what_was_measured(report: BuildReport, folder: Path) -
     for count in (1, 3):
         images = np.zeros((count, 20, 20, 3), np.uint8)
         assert session.run(None, {"image": images})[0].shape == (count, 10)
+
+
+def test_from_here_to_a_bare_device_and_back_into_the_report(
+    report: BuildReport, folder: Path, bare: Path, tmp_path: Path
+) -> None:
+    assert report.bundle is not None
+    bundle, copied, answer = Path(report.bundle), tmp_path / "bundle", tmp_path / "device.json"
+    unpack(pack(bundle, tmp_path / "bundle.zip").path, copied)
+    images, labels = load_splits(Cache(folder / "cache"), config(folder).data).test.arrays()
+    np.savez(tmp_path / "test.npz", images=images, labels=labels)
+    done = run_bare(bare, copied, "--data", tmp_path / "test.npz", "--out", answer)
+    assert (done.returncode, done.stderr) == (0, "")
+    merged = merge(bundle, [answer], tmp_path / "report.json")
+    assert verify_bundle(bundle).passed
+    (device,) = merged.devices
+    assert device.passed
+    assert device.golden_difference == 0.0
+    assert (device.top1, device.images) == (report.shipped_model.top1, report.shipped_model.total)
+    assert device.runs >= 200
+    assert dumps(dataclasses.replace(merged, devices=())) == (bundle / "report.json").read_text()
+    assert "## Devices" in (tmp_path / "report.md").read_text()
 
 
 def test_the_runner_in_the_bundle_agrees(report: BuildReport) -> None:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+from typing import Any
 
 OLDEST_PYTHON = (3, 9)
 
@@ -35,7 +36,7 @@ def main() -> None:
         sys.stdout.write(header["marker"] + json.dumps(answer(header, archive)) + "\n")
 
 
-def answer(header, archive):  # type: ignore[no-untyped-def]  # read by whatever Python is there
+def answer(header: dict[str, Any], archive: bytes) -> dict[str, Any]:
     """Return what the bundle's runner says, or why it could not be asked."""
     if sys.version_info < OLDEST_PYTHON:
         found, wanted = (".".join(map(str, v)) for v in (sys.version_info[:3], OLDEST_PYTHON))
@@ -45,7 +46,7 @@ def answer(header, archive):  # type: ignore[no-untyped-def]  # read by whatever
         folder = tempfile.mkdtemp(prefix="exporter-check-", dir=header["temp"])
         with zipfile.ZipFile(io.BytesIO(archive)) as file:
             file.extractall(folder)
-        return run(folder + "/bundle", header["arguments"])
+        return run(folder, header["arguments"])
     except OSError as error:
         place = error.filename or header["temp"] or tempfile.gettempdir()
         return {"fault": "cannot write " + str(place) + ": " + str(error.strerror), "writing": True}
@@ -54,12 +55,14 @@ def answer(header, archive):  # type: ignore[no-untyped-def]  # read by whatever
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(folder, arguments):  # type: ignore[no-untyped-def]
+def run(folder: str, arguments: list[str]) -> dict[str, Any]:
     """Run the bundle's runner until it ends or stdin does."""
     command = [sys.executable, "run.py", "--json", *arguments]
     with subprocess.Popen(
         command,
-        cwd=folder,
+        cwd=folder + "/bundle",
+        # onnxruntime leaves a file `.ses` among the temporary ones (1.32).
+        env={**os.environ, "TMPDIR": folder},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,7 +79,7 @@ def run(folder, arguments):  # type: ignore[no-untyped-def]
     }
 
 
-def stop_at_end(child):  # type: ignore[no-untyped-def]
+def stop_at_end(child: subprocess.Popen[bytes]) -> None:
     """Stop the runner once nobody waits for it any more."""
     while os.read(0, 1):
         pass

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,3 +324,154 @@ def test_a_manifest_that_names_no_file_means_model_onnx(copy: Path) -> None:
 def test_python_3_9_can_read_the_runner() -> None:
     source = Path(deploy.run.__file__).read_text()
     ast.parse(source, feature_version=(3, 9))
+
+
+def labelled(folder: Path, count: int, kind: str = "png") -> None:
+    random = np.random.default_rng(1)
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (12, 9, 3), dtype=np.uint8)
+            if kind == "npy":
+                np.save(folder / name / f"{number}.npy", pixels)
+            else:
+                Image.fromarray(pixels).save(folder / name / f"{number}.{kind}")
+
+
+def test_top_1_is_counted_on_a_folder_and_on_the_same_images_in_one_file(
+    shipped: Path, tmp_path: Path
+) -> None:
+    labelled(tmp_path / "data", count=5, kind="npy")
+    (tmp_path / "data" / ".hidden").mkdir()
+    manifest = deploy.run.read_manifest(shipped)
+    pairs = list(deploy.run.labelled_images(tmp_path / "data", manifest))
+    images, labels = (np.stack(part) for part in zip(*pairs, strict=True))
+    assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
+    session = ort.InferenceSession(shipped / "model.onnx", providers=["CPUExecutionProvider"])
+    correct = int((session.run(None, {"image": images})[0].argmax(axis=1) == labels).sum())
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    for name in ("data", "data.npz"):
+        result = run("--json", "--no-latency", "--data", tmp_path / name, folder=shipped)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert json.loads(result.stdout)["accuracy"] == {
+            "data": str(tmp_path / name), "top1": 5 * correct, "correct": correct, "total": 20,
+        }  # fmt: skip
+
+
+def test_data_that_cannot_be_used_is_one_line(shipped: Path, tmp_path: Path) -> None:
+    labelled(tmp_path / "data", count=1)
+    (tmp_path / "data" / "cow").mkdir()
+    (tmp_path / "empty").mkdir()
+    good = np.zeros((2, 8, 6, 3), np.uint8)
+    np.savez(tmp_path / "float.npz", images=good.astype(float), labels=np.zeros(2, int))
+    np.savez(tmp_path / "few.npz", images=good, labels=np.zeros(1, int))
+    np.savez(tmp_path / "none.npz", images=good[:0], labels=np.zeros(0, int))
+    np.savez(tmp_path / "beyond.npz", images=good, labels=np.array([0, 4]))
+    np.savez(tmp_path / "other.npz", pixels=good)
+    for name, words in {
+        "data": "cow: the model does not know this class, but ant, bee, cat, dog",
+        "empty": "holds no images; FOLDER/CLASS/image is looked for",
+        "absent": "is neither a folder of classes nor an .npz file",
+        "float.npz": "images are float64",
+        "few.npz": "labels are int64 [1]",
+        "none.npz": "images are uint8 [0, 8, 6, 3]",
+        "beyond.npz": "labels are not in 0 to 3",
+        "other.npz": "is neither a folder",
+    }.items():
+        assert words in said(run("--no-latency", "--data", tmp_path / name, folder=shipped), 2)
+
+
+def test_out_is_what_json_prints_and_never_in_the_bundle(shipped: Path, tmp_path: Path) -> None:
+    out = tmp_path / "device.json"
+    result = run("--json", "--no-latency", "--out", out, folder=shipped)
+    assert result.returncode == 0
+    assert out.read_text() == result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["device.json"]
+    model = hashlib.sha256((shipped / "model.onnx").read_bytes()).hexdigest()
+    assert json.loads(out.read_bytes())["model_sha256"] == model
+    result = run("--no-latency", "--out", "device.json", folder=shipped)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "'device.json' would change the bundle" in result.stderr
+    result = run("--no-latency", "--out", tmp_path / "no" / "device.json", folder=shipped)
+    assert result.returncode == 2
+    assert result.stderr.startswith("run.py: cannot write ")
+
+
+def test_what_failed_is_written_too(copy: Path, tmp_path: Path) -> None:
+    change(copy)
+    out = tmp_path / "device.json"
+    said(run("--out", out, folder=copy), 1)
+    document = json.loads(out.read_bytes())
+    assert (document["passed"], document["golden"]) == (False, None)
+
+
+def test_a_signature_is_part_of_a_bundle(copy: Path) -> None:
+    (copy / "manifest.sig").write_bytes(b"s" * 64)
+    assert run("--no-latency", folder=copy).returncode == 0
+
+
+def test_a_manifest_too_deep_to_read_is_one_line(copy: Path) -> None:
+    (copy / "manifest.json").write_text("[" * 100_000)
+    assert said(run(folder=copy), 1).endswith("manifest.json cannot be read.")
+
+
+def test_heat_and_clock_are_read_where_the_system_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy.run, "SYS", tmp_path)
+    monkeypatch.setattr(deploy.run, "PROC", tmp_path / "proc")
+    unknown = {"temperature_c": None, "frequency_mhz": None}
+    assert deploy.run.conditions([1]) == unknown
+    assert deploy.run.governor([1]) is None
+    assert deploy.run.peak_memory_mb() is None
+    for name, text in {
+        "class/thermal/thermal_zone0/temp": "48125\n",
+        "class/thermal/thermal_zone1/temp": "asleep\n",
+        "class/hwmon/hwmon0/temp1_input": "51500\n",
+        "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000\n",
+        "devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "1500000\n",
+        "devices/system/cpu/cpu1/cpufreq/scaling_governor": "ondemand\n",
+        "proc/self/status": "VmPeak:\t9 kB\nVmHWM:\t   70000 kB\n",
+        "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert deploy.run.conditions([1]) == {"temperature_c": 51.5, "frequency_mhz": 1500}
+    assert deploy.run.conditions([0, 1])["frequency_mhz"] == 2400
+    assert deploy.run.governor([1]) == "ondemand"
+    assert deploy.run.peak_memory_mb() == 71.7
+    machine = deploy.run.machine()
+    assert machine["processor"] == "Raspberry Pi 5 Model B Rev 1.0"
+    assert machine["isas"] == ["arm64-neon", "arm64-dotprod"]
+
+
+def test_the_interval_of_a_median_by_hand() -> None:
+    values = np.arange(100.0)[::-1].copy()
+    # ranks (100 - 1.96 * 10) / 2 = 40.2 and (100 + 1.96 * 10) / 2 + 1 = 60.8 of 1 to 100
+    assert deploy.run.median_interval(values) == [39.0, 60.0]
+    assert deploy.run.median_interval(np.arange(10.0)) == [0.0, 9.0]
+    assert deploy.run.median_interval(np.arange(9.0)) is None
+
+
+def test_slow_models_are_timed_in_short_blocks_and_the_collector_is_put_back(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def tick() -> int:
+        return int(now * 1e9)
+
+    def network(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        nonlocal now
+        assert not gc.isenabled()
+        now += 0.125
+        return np.zeros((1, 4), np.float32)
+
+    monkeypatch.setattr(time, "perf_counter_ns", tick)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    timing = deploy.run.measure(network, shipped)
+    assert gc.isenabled()
+    assert timing["runs"] == timing["blocks"] == 20
+    assert timing["median_ms"] == 125
+    assert timing["median_ci_ms"] == [125, 125]
