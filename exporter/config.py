@@ -434,6 +434,11 @@ class VerifyConfig:
     isa_images: int = option(
         1000, "Test images to run on each emulated CPU", unit="images", low=1, high=1e9
     )
+    thorough: bool = option(
+        False,
+        "Measure more, which takes about a minute: all threads, larger batches, cold start and "
+        "peak memory",
+    )
 
     def check_rules(self) -> None:
         """Raise ConfigError where ``isa`` names what there is not, or no level is meant."""

@@ -22,4 +22,4 @@ def mcnemar_p(lost: int, gained: int) -> float:
     for count in range(min(lost, gained)):  # ways: of choosing count + 1 among the flips
         ways = ways * (flips - count) // (count + 1)
         tail += ways
-    return min(1.0, 2 * tail / 2**flips)
+    return min(1.0, float(2 * tail / 2**flips))

@@ -95,7 +95,7 @@ def verify(
     }
     gap = None if int8 is None else _kernel_gap(cache, int8, logits["int8"], data, classes)
     emulated = emulate(config, cache, emulators, present[shipped].file, data)
-    files = {name: model.file for name, model in present.items()}
+    files: dict[str, Artifact] = {name: model.file for name, model in present.items()}
     machine = describe_machine()  # before timing adds a load of its own
     latency = measure_latency(
         config,

@@ -18,6 +18,7 @@ def test_a_full_report_has_every_section() -> None:
         "Accuracy",
         "Instruction sets",
         "Speed",
+        "Devices",
         "Download",
         "Own ONNX file",
         "Pruning",
@@ -37,6 +38,7 @@ def test_sections_without_content_are_left_out() -> None:
         stages=(),
         recipe={},
         instruction_sets=(),
+        devices=(),
     )
 
     assert headings(markdown(bare)) == ["Gates", "Accuracy", "Speed", "Download", "Machine"]
@@ -47,7 +49,7 @@ def test_every_table_is_well_formed() -> None:
 
     tables = [line for line in lines if line.startswith("|")]
     starts = [index for index, line in enumerate(lines) if line.startswith("| ---")]
-    assert len(starts) == 9
+    assert len(starts) == 15
     for start in starts:
         width = lines[start].count(" | ")
         end = start
