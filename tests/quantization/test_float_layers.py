@@ -8,7 +8,6 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -114,16 +113,10 @@ def test_these_layers_and_no_others_are_executed_in_float(
 def test_with_default_options_a_float_layer_keeps_its_weights(
     tmp_path: Path, depthwise: OnnxModel, calibrated: Calibrator
 ) -> None:
-    ranges = calibrated(depthwise)
-
-    exact = networks.run(depthwise.file.path, networks.pixels(8, seed=4))
-    everything = logits(quantize(tmp_path, CPU, depthwise, ranges, "minmax"))
-
-    int8 = quantize(tmp_path, CPU, depthwise, ranges, "minmax", ("depthwise",))
+    int8 = quantize(tmp_path, CPU, depthwise, calibrated(depthwise), "minmax", ("depthwise",))
 
     # The optimizer that rounds the weights of float layers does nothing here.
     np.testing.assert_array_equal(logits(int8), logits(int8, disabled=("WeightBiasQuantization",)))
-    assert np.abs(logits(int8) - exact).max() < np.abs(everything - exact).max()
 
 
 def test_leaving_a_layer_out_is_not_enough_and_is_noticed(
