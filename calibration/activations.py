@@ -7,6 +7,7 @@ tensors would be missing, and reordered sums would differ from ONNX Runtime's ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
@@ -27,6 +28,10 @@ from calibration.errors import CalibrationError
 from calibration.stream import Array
 
 THREADS = 2
+RUN_BYTES = 1 << 28
+"""Size that the activations of one run should not exceed. ONNX Runtime holds them, and hands out a
+copy: a run takes about twice as much."""
+FLOAT_BYTES = 4
 _REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException, ValueError)
 """How ONNX Runtime says that it cannot run a graph or a batch; they share no base class."""
 
@@ -50,6 +55,29 @@ def float_activations(graph: onnx.GraphProto) -> list[str]:
     return [name for name in dependent if types.get(name) == onnx.TensorProto.FLOAT]
 
 
+def samples_per_run(graph: onnx.GraphProto) -> int | None:
+    """Return how many samples' float activations fit into ``RUN_BYTES``, at least 1.
+
+    None where that cannot be told, or where the graph itself says how many it takes. Tensors of
+    unknown shape are not counted. The graph must have gone through shape inference.
+    """
+    shapes = {
+        info.name: list(info.type.tensor_type.shape.dim)
+        for info in chain(graph.input, graph.value_info, graph.output)
+    }
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [shapes[info.name] for info in graph.input if info.name not in constants]
+    if any(not shape or shape[0].HasField("dim_value") for shape in inputs):
+        return None
+    known = [
+        [size.dim_value for size in shapes[name][1:]]
+        for name in float_activations(graph)
+        if all(size.HasField("dim_value") for size in shapes[name][1:])
+    ]
+    sample_bytes = FLOAT_BYTES * sum(map(math.prod, known))
+    return max(1, RUN_BYTES // sample_bytes) if sample_bytes else None
+
+
 class ActivationSession:
     """Runs a model and yields its float activations."""
 
@@ -62,6 +90,7 @@ class ActivationSession:
         self.names = float_activations(proto.graph)
         if not self.names:
             raise CalibrationError("The model has no float activations; calibrate a float model.")
+        self.samples_per_run = samples_per_run(proto.graph)
         inputs = {info.name for info in proto.graph.input}
         outputs = {info.name for info in proto.graph.output}
         self._fetched = [name for name in self.names if name not in inputs]

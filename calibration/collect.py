@@ -2,13 +2,14 @@
 
 Pass 1 keeps a minimum and a maximum of every activation, pass 2 counts a histogram between them.
 At any time there is one batch with its activations, and one histogram per tensor, however many
-samples there are. Every method reads the same histograms.
+samples there are. Batches whose activations would take too much memory are run in parts. Every
+method reads the same histograms.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from calibration.activations import ActivationSession
@@ -19,7 +20,7 @@ from calibration.ranges import Ranges
 from calibration.stream import Array, CalibrationStream
 
 OnBatch = Callable[[int], None]
-"""Told the number of samples of every batch that is done, once per pass."""
+"""Told the number of samples of every batch, or part of one, that is done; once per pass."""
 
 
 def collect_ranges(
@@ -83,7 +84,7 @@ def _extremes(
     """Pass 1: return an empty histogram over the values of each tensor, and the sample count."""
     seen = {name: MinMax() for name in session.names}
     samples = 0
-    for batch in stream:
+    for batch in _parts(stream, session.samples_per_run):
         for name, values in session.run(batch):
             seen[name].update(values)
         samples += _samples_in(batch)
@@ -108,7 +109,7 @@ def _count(
 ) -> None:
     """Pass 2: fill the histograms; raises CalibrationError if the samples are not the same."""
     counted = 0
-    for batch in stream:
+    for batch in _parts(stream, session.samples_per_run):
         for name, values in session.run(batch):
             try:
                 histograms[name].update(values)
@@ -124,6 +125,17 @@ def _count(
             f"The stream had {samples} samples in the first pass and {counted} in the second. "
             "It must yield the same samples each time."
         )
+
+
+def _parts(stream: CalibrationStream, most: int | None) -> Iterator[Mapping[str, Array]]:
+    """Yield the batches of ``stream``, cut where they have more than ``most`` samples."""
+    for batch in stream:
+        samples = _samples_in(batch)
+        if most is None or samples <= most:
+            yield batch
+            continue
+        for start in range(0, samples, most):
+            yield {name: values[start : start + most] for name, values in batch.items()}
 
 
 def _samples_in(batch: Mapping[str, Array]) -> int:

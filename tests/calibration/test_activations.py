@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from calibration import CalibrationError
-from calibration.activations import ActivationSession, float_activations
+from calibration import CalibrationError, activations
+from calibration.activations import ActivationSession, float_activations, samples_per_run
 from calibration.stream import Array
 from tests.calibration import nets
 
@@ -50,6 +50,25 @@ def test_what_does_not_depend_on_the_input_is_a_constant() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
 
     assert float_activations(inferred(model)) == ["x", "y", "kept", "z"]
+
+
+def test_samples_per_run_follow_from_the_size_of_the_activations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = inferred(nets.raw_bytes(nets.chain()))
+    session = ActivationSession(nets.raw_bytes(nets.chain()).SerializeToString())
+    sample_bytes = sum(values.nbytes for _, values in session.run({"image": nets.images(1)}))
+
+    for size, expected in ((sample_bytes - 1, 1), (3 * sample_bytes, 3), (4 * sample_bytes - 1, 3)):
+        monkeypatch.setattr(activations, "RUN_BYTES", size)
+        assert samples_per_run(graph) == expected
+
+
+def test_a_graph_that_fixes_its_batch_is_given_just_that() -> None:
+    model = nets.raw_bytes(nets.chain())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+
+    assert samples_per_run(inferred(model)) is None
 
 
 @pytest.mark.parametrize("net", nets.NETS)

@@ -11,7 +11,14 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from calibration import METHODS, ArrayStream, CalibrationError, collect_ranges, passes_needed
+from calibration import (
+    METHODS,
+    ArrayStream,
+    CalibrationError,
+    activations,
+    collect_ranges,
+    passes_needed,
+)
 from calibration.activations import ActivationSession
 from calibration.stream import Array
 from tests.calibration import nets
@@ -98,6 +105,34 @@ def test_ragged_batches_change_nothing_before_the_last_layer(model: Path) -> Non
                 assert other.high == pytest.approx(chosen.high, rel=1e-2)
             else:
                 assert other == chosen
+
+
+def test_batches_with_large_activations_are_run_in_parts(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = collect_ranges(model, stream(21, batch_size=8), list(METHODS))
+    sizes: list[int] = []
+    run = ActivationSession.run
+
+    def watched(self: ActivationSession, batch: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        sizes.append(len(batch["image"]))
+        return run(self, batch)
+
+    sample_bytes = sum(
+        values.nbytes
+        for _, values in ActivationSession(model.read_bytes()).run({"image": nets.images(1)})
+    )
+    monkeypatch.setattr(activations, "RUN_BYTES", 3 * sample_bytes)
+    monkeypatch.setattr(ActivationSession, "run", watched)
+    told: list[int] = []
+    parts = collect_ranges(model, stream(21, batch_size=8), list(METHODS), told.append)
+
+    assert sizes == 2 * [3, 3, 2, 3, 3, 2, 3, 2]
+    assert told == sizes
+    for method, ranges in parts.items():
+        assert ranges.samples == 21
+        for name in ranges.by_tensor.keys() - {"logits"}:
+            assert ranges.by_tensor[name] == whole[method].by_tensor[name]
 
 
 def test_batches_and_activations_live_one_at_a_time(
