@@ -161,9 +161,7 @@ def quantize_files(
     return int8, recovery
 
 
-def layer_sensitivity(
-    model: Path, config: BuildConfig, cache: Cache
-) -> QuantizationSensitivity:
+def layer_sensitivity(model: Path, config: BuildConfig, cache: Cache) -> QuantizationSensitivity:
     """Return what each layer of a float ONNX file suffers from being quantized alone."""
     check_limits(config)
     found = find_target(config.target)

@@ -82,6 +82,8 @@ RECOVERY = RecoveryReport(
     ),
     float_layers=("stem|0", "block1.conv"),
     float_macs_share=0.125,
+    time_ratio=1.18,
+    time_ratio_ci=(1.15, 1.22),
     sensitivity_images=256,
     sensitivity=(
         LayerSensitivityReport(

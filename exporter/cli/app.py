@@ -10,11 +10,13 @@ import typer
 from exporter import __version__
 from exporter.cli.build import build
 from exporter.cli.bundles import pack, unpack, verify_bundle
+from exporter.cli.compare import compare
 from exporter.cli.devices import check, merge
 from exporter.cli.doctor import doctor
 from exporter.cli.emulation import setup_emulation
+from exporter.cli.explain import explain
 from exporter.cli.inspection import inspect
-from exporter.cli.sensitivity import sensitivity
+from exporter.cli.sensitivity import quantization_sensitivity, sensitivity
 from exporter.cli.shell import shell_init
 from exporter.cli.stages import calibrate, convert, prune, quantize, train, verify
 from exporter.cli.tables import criteria, methods, models, targets
@@ -67,6 +69,7 @@ for name, stage in (
     ("prune", prune),
     ("convert", convert),
     ("calibrate", calibrate),
+    ("quantization-sensitivity", quantization_sensitivity),
     ("quantize", quantize),
     ("verify", verify),
 ):
@@ -80,6 +83,8 @@ for name, shipping in (
 ):
     app.command(name, rich_help_panel=SHIPPING)(shipping)
 app.command("inspect")(inspect)
+app.command("compare")(compare)
+app.command("explain")(explain)
 for name, table in (
     ("targets", targets),
     ("models", models),

@@ -1,4 +1,4 @@
-"""`sensitivity`: what each layer of a network can lose."""
+"""`sensitivity` and `quantization-sensitivity`: what each layer can lose, or suffers from int8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from exporter.artifacts import Cache
 from exporter.cli.answer import Answer, listing, to_json
 from exporter.cli.command import command
-from exporter.cli.stages import Checkpoint
+from exporter.cli.stages import PIXELS_AND_ENDS, AnyFloatModel, Checkpoint
 from exporter.config import BuildConfig
 
 OutFile = Annotated[
@@ -54,5 +54,26 @@ def sensitivity(checkpoint: Checkpoint, config: BuildConfig, cache: Cache, out: 
         }
         for group in found.groups
         for point in group.points
+    ]
+    return Answer(json=to_json(found), draw=listing(rows).draw)
+
+
+@command("target", "data", *PIXELS_AND_ENDS, "calibrate")
+def quantization_sensitivity(model: AnyFloatModel, config: BuildConfig, cache: Cache) -> Answer:
+    """Quantize one layer of a float model at a time and see how far its outputs move."""
+    from exporter import stages
+
+    found = stages.layer_sensitivity(model, config, cache)
+    rows = [
+        {
+            "layer": layer.layer,
+            "operator": layer.operator,
+            "kl": layer.both.kl,
+            "kl_of_weights": layer.weights.kl,
+            "logit_error": layer.both.logit_error,
+            f"flips_of_{found.images}": layer.both.flips,
+            "macs": layer.macs,
+        }
+        for layer in found.ranked
     ]
     return Answer(json=to_json(found), draw=listing(rows).draw)

@@ -18,7 +18,12 @@ from exporter.recovery.sensitivity import QuantizationSensitivity
 from exporter.report.recovery import LayerSensitivityReport, RecoveryReport, RecoveryResult
 from exporter.verification.accuracy import accuracy, compare
 from exporter.verification.detectable_drop import detectable_drop
+from exporter.verification.latency import time_models
+from exporter.verification.paired import Ratio, paired_ratio
 from exporter.verification.predict import predict
+
+TIMING_SECONDS = 1.0
+"""Time spent on what layers in float cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +52,9 @@ def recover(rungs: Rungs, budget: float, table: Mapping[str, Rung] | None = None
     best, scan = ladder.best, rungs.sensitivity
     flipped = best.result.lost + best.result.gained
     fallen = tuple(n for n in best.solution.float_layers if n not in rungs.float_layers)
+    ratio = (
+        time_ratio(rungs.in_integers(best.solution), best.solution, validation) if fallen else None
+    )
     return Recovered(
         solution=best.solution,
         report=RecoveryReport(
@@ -60,6 +68,8 @@ def recover(rungs: Rungs, budget: float, table: Mapping[str, Rung] | None = None
             attempts=tuple(ladder.attempts),
             float_layers=fallen,
             float_macs_share=_macs_share(scan, fallen),
+            time_ratio=ratio and ratio.value,
+            time_ratio_ci=ratio and (ratio.low, ratio.high),
             sensitivity_images=scan.images if scan else 0,
             sensitivity=_layers(scan),
         ),
@@ -87,6 +97,16 @@ def judge_on(cache: Cache, model: OnnxModel, validation: Split) -> Judge:
         )
 
     return judge
+
+
+def time_ratio(before: Solution, after: Solution, images: Split) -> Ratio:
+    """Return how many times as long ``after`` takes for one image, both timed in turns."""
+    pixels, _ = images.arrays()
+    files = {"before": before.int8.file, "after": after.int8.file}
+    rng = np.random.default_rng(0)
+    blocks, _ = time_models(files, np.array(pixels[0]), rng, threads=1, seconds=TIMING_SECONDS)
+    middles = {name: np.median(times, axis=1) for name, times in blocks.items()}
+    return paired_ratio(middles["after"], middles["before"], rng)
 
 
 def _layers(scan: QuantizationSensitivity | None) -> tuple[LayerSensitivityReport, ...]:

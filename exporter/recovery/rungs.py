@@ -138,6 +138,10 @@ class Rungs:
             )
         )
 
+    def in_integers(self, solution: Solution) -> Solution:
+        """Return ``solution`` without the layers that fell back."""
+        return self._again(solution, float_layers=self.float_layers)
+
     def _solution(self, model: OnnxModel, ranges: Calibrated, method: str) -> Solution:
         int8 = self._quantized(model, ranges, method, (), self.float_layers)
         return Solution(model=model, ranges=ranges, int8=int8, float_layers=self.float_layers)

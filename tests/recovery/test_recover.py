@@ -134,17 +134,18 @@ def test_layers_around_the_loud_channel_fall_back_to_float(
     found = climbed(rungs_for(cache, fragile, splits), "ranges", "fallback")
 
     report, int8 = found.report, found.solution.int8
-    names = [layer.layer for layer in report.sensitivity]
-    first, second = names[1:2], names[:1]
+    loudest = report.sensitivity[0].layer
     assert report.sensitivity[0].kl == max(layer.kl for layer in report.sensitivity) > 0.1
     assert report.sensitivity[0].weights_kl < 0.1 * report.sensitivity[0].kl
     assert report.within_budget
-    assert set(report.float_layers) >= set(second)
-    assert len(report.float_layers) == 2, (first, report.float_layers)
+    assert report.float_layers[1] == loudest
+    assert len(report.float_layers) == 2
     assert int8.float_layers == report.float_layers
     assert int8.coverage.floating["Conv"] == 2
     assert sum(int8.coverage.integer.values()) >= 2
     assert 0 < report.float_macs_share < 1
+    assert report.time_ratio is not None
+    assert report.time_ratio > 0
     assert report.sensitivity_images == splits.calibration.count
     assert report.stopped.startswith("stopped at fallback")
     assert kept(report)[-1][0] == "fallback"

@@ -71,6 +71,9 @@ def test_the_notes_tell_how_far_the_choice_can_be_trusted() -> None:
     assert "1.57" in trust
     assert "stem|0, block1.conv" in fallen
     assert "12.5 %" in fallen
+    assert "1.18 times as long" in fallen
+    kept = dataclasses.replace(RECOVERY, float_layers=(), time_ratio=None, time_ratio_ci=None)
+    assert notes(kept) == [refused, trust]
 
 
 def test_the_terminal_shows_every_attempt_within_80_columns() -> None:
