@@ -74,6 +74,7 @@ def diagnose(cache: Path, data_root: Path) -> Diagnosis:
         *_hardware(),
         _cifar10(data_root),
         _emulation(),
+        _ssh(),
         _space("cache", cache),
     )
     return Diagnosis(healthy=all(check.status != "missing" for check in checks), checks=checks)
@@ -224,6 +225,18 @@ def _emulation() -> Check:
         status="note",
         found="; ".join([*([", ".join(found)] if found else []), lacking]),
         remedy="exporter setup-emulation" if fetchable else next(iter(refusals.values())),
+    )
+
+
+def _ssh() -> Check:
+    found = shutil.which("ssh")
+    if found:
+        return Check(name="ssh", status="ok", found=found)
+    return Check(
+        name="ssh",
+        status="note",
+        found="not installed; only `exporter check` needs it",
+        remedy="Install OpenSSH's client (Debian: apt-get install openssh-client).",
     )
 
 

@@ -110,6 +110,12 @@ def test_a_cache_that_cannot_be_a_folder_is_missing(tmp_path: Path) -> None:
     assert [check.name for check in diagnosis.checks if check.status == "missing"] == ["cache"]
 
 
+def test_without_ssh_there_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = checks(tmp_path)["ssh"]
+    assert (found.status, "openssh-client" in found.remedy) == ("note", True)
+
+
 def test_the_command_exits_0_or_1_and_prints_json(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

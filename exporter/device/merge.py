@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.device.answer import device_report, read_answer
 from exporter.errors import DeviceError, OutputError
@@ -13,6 +15,9 @@ from exporter.packing.place import write_file
 from exporter.report.json import dumps
 from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 REPORT = "report.json"
 
@@ -56,11 +61,10 @@ def merge(report: Path, answers: Sequence[Path], out: Path) -> BuildReport:
 
 def read_report(path: Path) -> BuildReport:
     """Return a build's report from its JSON; raises DeviceError if it is none."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        text = path.read_bytes()
-        report = TypeAdapter(BuildReport).validate_json(text)
+        report = _reader().validate_json(path.read_bytes())
     except OSError as error:
         raise DeviceError(f"Cannot read {path}: {error.strerror}.") from error
     except ValidationError as error:
@@ -68,3 +72,10 @@ def read_report(path: Path) -> BuildReport:
     if getattr(report.models, report.shipped) is None:
         raise DeviceError(f"{path} is damaged: it lacks the model that it says was shipped.")
     return report
+
+
+@cache
+def _reader() -> TypeAdapter[BuildReport]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(BuildReport)
