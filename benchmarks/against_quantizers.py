@@ -180,11 +180,15 @@ def measure(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         write_plan(Plan(subjects=subjects, seconds=arguments.seconds), folder / "plan.json")
         command = [arguments.python or sys.executable, "-m", "benchmarks.interleaved"]
         subprocess.run([*command, str(folder / "plan.json"), str(folder)], check=True)
-        logits, times = np.load(folder / "logits.npz"), np.load(folder / "times.npz")
+        order = [each.name for each in subjects]
+        logits = {name: np.load(folder / f"logits-{at}.npy") for at, name in enumerate(order)}
+        times = {
+            name: np.load(folder / f"times-{at}.npy") for at, name in enumerate([*order, AGAIN])
+        }
         labels = test.arrays()[1]
         by_name = {each.name: each for each in made}
         rng = np.random.default_rng(0)
-        middles = {name: np.median(times[name], axis=1) for name in times.files}
+        middles = {name: np.median(found, axis=1) for name, found in times.items()}
         rows = []
         for subject in subjects:
             found = by_name.get(subject.name)

@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,16 +107,22 @@ def time_all(subjects: Sequence[Subject], seconds: float) -> dict[str, NDArray[n
         for name, subject in [*((each.name, each) for each in subjects), (AGAIN, first)]:
             classify = open_file(subject, threads=1)
             image = np.ascontiguousarray(np.load(subject.images, mmap_mode="r")[:1])
-            opened[name] = lambda classify=classify, image=image: classify(image)
+            opened[name] = partial(classify, image)
         return dict(time_blocks(opened, seconds, np.random.default_rng(0)))
 
 
 def main(plan_file: Path, out: Path) -> None:
-    """Write ``logits.npz`` and ``times.npz``, an array per file."""
+    """Write ``logits-0.npy``, ``times-0.npy`` and so on, by the order of the files.
+
+    One more ``times`` is that of the first file, opened again.
+    """
     document = json.loads(plan_file.read_text())
     subjects = tuple(Subject(**each) for each in document["subjects"])
-    np.savez(out / "logits.npz", **{each.name: classify_all(each) for each in subjects})
-    np.savez(out / "times.npz", **time_all(subjects, document["seconds"]))
+    for index, subject in enumerate(subjects):
+        np.save(out / f"logits-{index}.npy", classify_all(subject))
+    times = time_all(subjects, document["seconds"])
+    for index, name in enumerate([*(each.name for each in subjects), AGAIN]):
+        np.save(out / f"times-{index}.npy", times[name])
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ Work = Callable[[], None]
 
 def normalized(pixels: NDArray[np.uint8], job: Job) -> NDArray[np.float32]:
     """Return ``float32 [N, C, H, W]``, as in training, of ``uint8 [N, H, W, C]``."""
-    mean, std = np.float32(job.mean), np.float32(job.std)
+    mean, std = np.array(job.mean, np.float32), np.array(job.std, np.float32)
     scaled = (pixels.astype(np.float32) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
@@ -169,20 +170,20 @@ def _nncf_settings(nncf: Any, job: Job, accurate: bool) -> dict[str, Any]:
 
 
 CONTENDERS: dict[str, Callable[[Job, Path], Work]] = {
-    "ours": lambda job, out: ours(job, out, "cpu-int8"),
-    "ours, VNNI only": lambda job, out: ours(job, out, "cpu-int8-vnni"),
+    "ours": partial(ours, target="cpu-int8"),
+    "ours, VNNI only": partial(ours, target="cpu-int8-vnni"),
     "ORT, defaults": runtime_defaults,
     **{
-        f"ORT by hand, {method.lower()}{', 7 bits' if seven else ''}": (
-            lambda job, out, method=method, seven=seven: runtime_by_hand(job, out, method, seven)
+        f"ORT by hand, {method.lower()}{', 7 bits' if seven else ''}": partial(
+            runtime_by_hand, method=method, reduce_range=seven
         )
         for method in ("MinMax", "Percentile", "Entropy")
         for seven in (False, True)
     },
-    "NNCF": lambda job, out: nncf_onnx(job, out, accurate=False),
-    "NNCF, accurate": lambda job, out: nncf_onnx(job, out, accurate=True),
-    "NNCF for OpenVINO": lambda job, out: nncf_openvino(job, out, accurate=False),
-    "NNCF for OpenVINO, accurate": lambda job, out: nncf_openvino(job, out, accurate=True),
+    "NNCF": partial(nncf_onnx, accurate=False),
+    "NNCF, accurate": partial(nncf_onnx, accurate=True),
+    "NNCF for OpenVINO": partial(nncf_openvino, accurate=False),
+    "NNCF for OpenVINO, accurate": partial(nncf_openvino, accurate=True),
 }
 """In the order of the table. Those without "ours" or "ORT" need NNCF."""
 PACKAGES = ("onnx", "onnxruntime", "nncf", "openvino")

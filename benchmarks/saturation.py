@@ -8,7 +8,7 @@ no VNNI. Beside them stands what the audit says of the full-range file, without 
 
 Usage::
 
-    python -m benchmarks.saturation [--epochs 20] [--cache FOLDER] [--json FILE]
+    python -m benchmarks.saturation [--epochs 30] [--cache FOLDER] [--json FILE]
 
 Needs ``exporter setup-emulation``.
 """
@@ -46,7 +46,8 @@ from exporter.verification.predict import predict
 FULL_RANGE, OURS = "cpu-int8-vnni", "cpu-int8"
 ISA = "avx2"
 METHOD = "minmax"
-BATCH = 100
+BATCH = 50
+LEARNING_RATE = 1e-2
 GAIN = 2.0
 """Factor of the batch-norms at first: much is clipped at 1, and much at 0."""
 
@@ -86,7 +87,8 @@ def learn(data: Split, contract: InputContract, epochs: int) -> nn.Module:
     """Return a trained network whose convolutions have weights of -1 and 1 only."""
     torch.manual_seed(0)
     module = Rails(SignConv2d, len(contract.classes))
-    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE)
+    slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, epochs)
     pixels, labels = (torch.from_numpy(values.copy()) for values in data.arrays())
     inputs = (pixels.permute(0, 3, 1, 2).float() - contract.zero_point) * contract.scale
     for _ in range(epochs):
@@ -95,6 +97,7 @@ def learn(data: Split, contract: InputContract, epochs: int) -> nn.Module:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        slower.step()
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data.sign_()
@@ -112,7 +115,7 @@ def int8(cache: Cache, model: OnnxModel, target: str, data: Split) -> Artifact:
 def main() -> None:
     """Print two Markdown tables: the files on both CPUs, and the audit of the full-range one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--cache", type=Path, help="keep stages here; default: a fresh folder")
     parser.add_argument("--json", type=Path, help="file that receives the figures")
     arguments = parser.parse_args()
