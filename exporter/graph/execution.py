@@ -90,7 +90,7 @@ def executed_operators(optimized: ModelProto, source: ModelProto) -> list[Execut
     named, wiring = {node.name: node for node in source.graph.node}, Wiring.of(source.graph)
     return [
         Executed(
-            name=_original_name(node, named, wiring),
+            name=original_name(node, named, wiring),
             operator=node.op_type,
             integer=integer[index],
         )
@@ -99,7 +99,7 @@ def executed_operators(optimized: ModelProto, source: ModelProto) -> list[Execut
     ]
 
 
-def _original_name(node: NodeProto, named: dict[str, NodeProto], wiring: Wiring) -> str:
+def original_name(node: NodeProto, named: dict[str, NodeProto], wiring: Wiring) -> str:
     """Return the name of the node that ``node`` is or contains.
 
     Some are called after the tensor they write; a convolution that swallowed the activation behind

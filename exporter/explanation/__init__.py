@@ -1,0 +1,1 @@
+"""Where a file's time goes, operator by operator, and what would make it faster."""
