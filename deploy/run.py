@@ -540,7 +540,9 @@ def machine() -> dict[str, Any]:
     for line in _read(PROC / "cpuinfo").splitlines():
         key, _, value = line.partition(":")
         entries.setdefault(key.strip(), value.strip())
-    flags = f"{entries.get('flags', '')} {entries.get('Features', '')}".split()
+    # An emulator shows its host's cpuinfo, whose flags are under the name of another architecture.
+    is_arm = platform.machine().startswith(("aarch", "arm"))
+    flags = entries.get("Features" if is_arm else "flags", "").split()
     board = _read(PROC / "device-tree/model")  # ARM boards say what they are here, not in cpuinfo
     return {
         "name": platform.node(),

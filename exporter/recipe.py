@@ -42,7 +42,7 @@ def read_recipe(path: Path) -> BuildConfig:
         tables = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ConfigError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except ValueError as error:  # not UTF-8, or not TOML; tomllib says where
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not TOML; tomllib says where
         raise ConfigError(f"{path} is not a TOML file: {error}.") from error
     try:
         config = with_changes(BuildConfig(), tables)

@@ -135,3 +135,9 @@ def test_a_missing_or_unreadable_recipe_is_refused(tmp_path: Path) -> None:
     latin.write_bytes(b"out = '\xe9'")
     with pytest.raises(ConfigError, match="is not a TOML file"):
         read_recipe(latin)
+
+
+def test_a_recipe_too_deep_to_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"out = {'[' * 100_000}")
+    with pytest.raises(ConfigError, match="is not a TOML file"):
+        read_recipe(tmp_path / "deep.toml")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from exporter.device.answer import read_answer
+from exporter.emulation.emulator import find_emulator
+from exporter.errors import EmulationError
 from tests.bare import run_bare
 
 
@@ -39,3 +44,24 @@ def test_without_onnxruntime_it_says_what_to_install(shipped: Path, tmp_path: Pa
     assert result.stderr.splitlines() == [
         "run.py: No module named 'numpy'. Install it with: pip install numpy onnxruntime"
     ]
+
+
+def test_an_emulated_arm64_board_with_an_older_onnxruntime_agrees(
+    shipped: Path, tmp_path: Path
+) -> None:
+    try:
+        board = find_emulator("arm64-neon")
+    except EmulationError as missing:
+        pytest.skip(str(missing))
+    out = tmp_path / "device.json"
+    command = [*board.command, str(shipped / "run.py"), "--no-latency", "--out", str(out)]
+    done = subprocess.run(
+        command, env=dict(board.environment), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer = read_answer(out)
+    assert answer.machine is not None
+    assert answer.machine.machine == "aarch64"
+    assert answer.machine.onnxruntime == board.onnxruntime
+    assert answer.golden is not None
+    assert answer.golden.agree == 32

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -441,6 +442,8 @@ def test_heat_and_clock_are_read_where_the_system_tells(
     assert deploy.run.conditions([0, 1])["frequency_mhz"] == 2400
     assert deploy.run.governor([1]) == "ondemand"
     assert deploy.run.peak_memory_mb() == 71.7
+    assert deploy.run.machine()["isas"] == [] or platform.machine() == "aarch64"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     machine = deploy.run.machine()
     assert machine["processor"] == "Raspberry Pi 5 Model B Rev 1.0"
     assert machine["isas"] == ["arm64-neon", "arm64-dotprod"]
