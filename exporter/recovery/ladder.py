@@ -67,6 +67,9 @@ class Ladder:
     """The cache's record, which tells what was there already."""
     rung: str = ""
     """The one that is being climbed."""
+    since: tuple[float, int] = (0.0, 0)
+    """When the last attempt ended, and the stages that had been run by then: whatever is prepared
+    for an attempt is part of what it costs."""
     attempts: list[RecoveryAttempt] = field(default_factory=list)
     _best: Tried | None = None
 
@@ -75,6 +78,11 @@ class Ladder:
         """The solution that ships unless something better is found."""
         assert self._best is not None, "the first rung finds a solution or raises"
         return self._best
+
+    def begin(self, rung: str) -> None:
+        """Start a rung."""
+        self.rung = rung
+        self.since = time.perf_counter(), len(self.runs)
 
     def enough(self, tried: Tried | None) -> bool:
         """Return whether ``tried`` is within the budget; what could not be done is not."""
@@ -87,7 +95,7 @@ class Ladder:
             what: says for a reader what is tried.
             make: raises GraphError where the graph does not allow it.
         """
-        started, known = time.perf_counter(), len(self.runs)
+        started, known = self.since
         solution: Solution | None = None
         result: RecoveryResult | NotMeasured
         try:
@@ -111,6 +119,7 @@ class Ladder:
                 kept=False,
             )
         )
+        self.since = time.perf_counter(), len(self.runs)
         say(f"Recovery, {self.rung}, {what}: {_told(result)}")
         if solution is None or isinstance(result, NotMeasured):
             return None
@@ -136,7 +145,7 @@ Rung = Callable[[Ladder], None]
 def climb(ladder: Ladder, rungs: Mapping[str, Rung]) -> str:
     """Climb ``rungs`` in order until the budget is met; return in a sentence how it ended."""
     for name, rung in rungs.items():
-        ladder.rung = name
+        ladder.begin(name)
         rung(ladder)
         told = f"{_change(ladder.best.result)}, a loss of {ladder.budget:g} is allowed."
         if ladder.enough(ladder.best):

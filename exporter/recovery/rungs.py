@@ -120,7 +120,7 @@ class Rungs:
         """
         best = ladder.best.solution
         epochs = self.lesson.epochs
-        what = f"{epochs} epochs"
+        what = "1 epoch" if epochs == 1 else f"{epochs} epochs"
         learned = ladder.attempt(what, lambda: self._learned(best))
         if learned is None or ladder.keep_if_better(learned):
             return

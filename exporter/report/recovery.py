@@ -45,7 +45,7 @@ class RecoveryAttempt:
     what: str
     """What was tried."""
     seconds: float
-    """How long it took this time, everything included that it needs."""
+    """How long it took this time, with what had to be prepared for it."""
     cached: bool
     """Whether its result was already there."""
     result: RecoveryResult | NotMeasured

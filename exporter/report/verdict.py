@@ -200,8 +200,8 @@ def _advice_on_drop(report: BuildReport, gate: Gate) -> list[str]:
         )
     elif drop > 0 and quantizing >= drop / 2:
         tips.append(
-            f"Quantizing costs {quantizing:.2f} points: try another range method (--method) or "
-            "more --calibration-images."
+            f"Quantizing costs {quantizing:.2f} points: try --recover auto, another range method "
+            "(--method) or more --calibration-images."
         )
     if drop > 0 and pruning >= drop / 2:
         tips.append(

@@ -36,7 +36,8 @@ class Net(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         first = torch.relu(self.stem(pixels))
         second = nn.functional.gelu(self.middle(first)) + first
-        return self.head(nn.functional.adaptive_avg_pool2d(second, 1).flatten(1))
+        logits: torch.Tensor = self.head(nn.functional.adaptive_avg_pool2d(second, 1).flatten(1))
+        return logits
 
 
 @pytest.fixture(scope="module")

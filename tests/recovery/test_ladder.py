@@ -79,20 +79,27 @@ def test_a_network_that_cannot_be_quantized_at_all_is_an_error() -> None:
         climb(ladder(0, None), rungs(ranges=[0]))
 
 
-def test_an_attempt_is_cached_if_all_its_stages_were() -> None:
+def test_an_attempt_costs_what_was_prepared_for_it_too() -> None:
     runs: list[StageRun] = []
-    found = ladder(0, result(180), result(181))
+    found = ladder(0, *map(result, (180, 181, 182)))
     found.runs = runs
 
-    def rung(ladder: Ladder) -> None:
-        for number in (0, 1):
-            runs.append(StageRun(name="before", seconds=1, cached=False))
-            ladder.keep_if_better(ladder.attempt(str(number), lambda n=number: made(n)))  # type: ignore[misc]
+    def run(cached: bool) -> None:
+        runs.append(StageRun(name="any", seconds=1, cached=cached))
 
-    def made(number: int) -> Solution:
-        runs.append(StageRun(name="quantize", seconds=1, cached=number == 0))
+    def made(number: int, cached: bool) -> Solution:
+        run(cached)
         return solution(number)
 
-    climb(found, {"ranges": rung})
+    def ranges(ladder: Ladder) -> None:
+        ladder.keep_if_better(ladder.attempt("0", lambda: made(0, False)))
+        ladder.keep_if_better(ladder.attempt("1", lambda: made(1, True)))
 
-    assert [attempt.cached for attempt in found.attempts] == [True, False]
+    def fallback(ladder: Ladder) -> None:
+        run(False)  # a scan
+        ladder.keep_if_better(ladder.attempt("2", lambda: made(2, True)))
+
+    climb(found, {"ranges": ranges, "fallback": fallback})
+
+    assert [attempt.cached for attempt in found.attempts] == [False, True, False]
+    assert all(0 <= attempt.seconds < 60 for attempt in found.attempts)

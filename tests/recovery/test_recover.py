@@ -157,7 +157,7 @@ def test_fine_tuning_comes_last_and_is_judged_like_the_rest(
     found = climbed(rungs_for(cache, fragile, splits), "ranges", "fine-tuning")
 
     tuned = [attempt for attempt in found.report.attempts if attempt.rung == "fine-tuning"]
-    assert [attempt.what for attempt in tuned][:2] == ["1 epochs", "1 epochs, bias"]
+    assert [attempt.what for attempt in tuned][:2] == ["1 epoch", "1 epoch, bias"]
     best = max(outcome(attempt).correct for attempt in found.report.attempts)
     last = [attempt for attempt in found.report.attempts if attempt.kept][-1]
     assert outcome(last).correct == best

@@ -12,7 +12,8 @@ LABELS = np.zeros(20, np.int64)
 
 def wrong_on(count: int) -> NDArray[np.float32]:
     """Logits that miss the first ``count`` of 20 images."""
-    return np.eye(2, dtype=np.float32)[(np.arange(20) < count).astype(int)]
+    rows: NDArray[np.float32] = np.eye(2, dtype=np.float32)[(np.arange(20) < count).astype(int)]
+    return rows
 
 
 def test_every_step_of_a_build_is_told_apart() -> None:

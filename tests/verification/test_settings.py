@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exporter.config import VerifyConfig
-from exporter.verification import settings
+from exporter.verification import latency, settings
 from exporter.verification.settings import measure_settings
 from tests.verification.linear_model import RIGHT, linear_model
 
@@ -40,7 +40,7 @@ def test_larger_batches_where_both_files_allow_them(
 
 def test_one_thread_and_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
-    real = settings.measure_latency
+    real = latency.measure_latency
 
     def spy(config, *args, batch, **names):  # type: ignore[no-untyped-def]
         asked.append((config.threads, batch))
