@@ -244,12 +244,22 @@ def test_an_interrupt_ends_it_over_there_too(copy: Path, tmp_path: Path, server:
     command = [sys.executable, "-m", "exporter", "check", str(copy), "--host", "device"]
     command += ["--ssh-config", str(server.config), "--python", sys.executable]
     end = time.monotonic() + SECONDS
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it runs in the background deaf to this signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         while not (started.exists() and started.read_text()) and time.monotonic() < end:
             time.sleep(0.05)
         assert len(list(server.temp.iterdir())) == 1
         process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=SECONDS)
+        try:
+            _, words = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert words.splitlines()[-1].startswith("stopped")
     runner = int(started.read_text())
