@@ -35,7 +35,7 @@ def net(num_classes, width=16):
 """
 DATA = DataConfig(size="16x16", test_share=0.5, calibration_images=64, validation_share=0.1)
 MEAN, STD = "0.25,0.3,0.35", "0.3,0.4,0.5"
-TIMES = {"p50_ms": 0.0, "p90_ms": 0.0, "runs": 0}
+TIMES = {"p50_ms": 0.0, "p90_ms": 0.0, "p99_ms": 0.0, "p50_ci_ms": 0.0, "runs": 0}
 PLENTY = 40.0
 """Top-1 in percent; guessing gives 10."""
 
