@@ -23,7 +23,7 @@ class RecoveryResult:
     drop_points: float
     """Top-1 of the float model minus its own, in percentage points."""
     drop_ci: tuple[float, float]
-    """95 % confidence interval of drop_points (same images, Agresti and Min)."""
+    """95 % confidence interval of drop_points (same images, Tango's score interval)."""
     lost: int
     """Images that only the float model classifies correctly."""
     gained: int

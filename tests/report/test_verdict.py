@@ -214,12 +214,12 @@ def test_no_advice_where_nothing_failed() -> None:
         ),
         pytest.param(
             failed("max-drop", small=95.0, int8=92.0),
-            {"--method", "--calibration-images", "--max-drop"},
+            {"--recover", "--method", "--calibration-images", "--max-drop"},
             id="lost by quantizing",
         ),
         pytest.param(
             failed("max-drop", small=None, int8=92.0),
-            {"--method", "--calibration-images", "--max-drop"},
+            {"--recover", "--method", "--calibration-images", "--max-drop"},
             id="nothing was pruned",
         ),
         pytest.param(
