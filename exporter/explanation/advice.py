@@ -21,8 +21,8 @@ BLOCK = 4
 """Channels that an integer convolution must have a multiple of for its quick kernel ..."""
 DEPTHWISE_BLOCK = 16
 """... and a depthwise one."""
-SLOWER = 1.05
-"""An operator is called slower than in float from this factor on; less may be rounding."""
+RESOLUTION_MS = 0.001
+"""What an operator must take longer than in float to be called slower: a step of the profile."""
 WORTH_TELLING = 0.03
 """Share of a run that a piece of advice must concern."""
 
@@ -68,7 +68,7 @@ def _texts(row: Row, convolution: NodeProto | None, wiring: Wiring) -> list[str]
     if not row.integer:
         return [f"another operator: {row.operator} {reason_for_float(row.operator)}"]
     texts = [] if convolution is None else _shape(convolution, wiring)
-    if row.baseline_ms is not None and row.ms > SLOWER * row.baseline_ms:
+    if row.baseline_ms is not None and row.ms > row.baseline_ms + RESOLUTION_MS:
         texts.append("more channels, or leaving it in float: in int8 it is slower")
     return texts
 

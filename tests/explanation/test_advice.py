@@ -91,7 +91,8 @@ def test_what_an_operator_costs(entry: Row, part: str) -> None:
 
 
 def test_a_little_slower_is_no_reason() -> None:
-    assert advise([row("c", baseline_ms=0.96)], graph()) == ()
+    assert advise([row("c", baseline_ms=0.9995)], graph()) == ()
+    assert len(advise([row("c", baseline_ms=0.9985)], graph())) == 1
 
 
 def test_layers_are_put_together_and_the_most_time_comes_first() -> None:
