@@ -5,7 +5,7 @@ Usage::
     python -m benchmarks.pruning --data cifar10            # downloaded by torchvision before
     python -m benchmarks.pruning --data FOLDER             # a tree with train/ and test/
         [--recipe benchmarks/recipes/edge-vgg.toml] [--criteria wanda,l1,taylor,random]
-        [--macs 0.5,0.25] [--seeds 0,1,2] [--finetune-epochs N]
+        [--macs 0.5,0.25] [--seeds 0,1,2] [--finetune-epochs N] [--allocate layer|global]
         [--cache FOLDER] [--json FILE] [--plot FILE.png]
 
 Every cell is a whole build, budgeted by ``--max-macs`` at a share of the dense network's. There is
@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--macs", default="0.5,0.25", help="shares of the dense multiply-adds")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--finetune-epochs", type=int, help="in place of the recipe's")
+    parser.add_argument("--allocate", choices=("layer", "global"), help="in place of the recipe's")
     parser.add_argument("--cache", type=Path, help="keep stages here; default: a fresh folder")
     parser.add_argument("--json", type=Path, help="file that receives every cell")
     parser.add_argument("--plot", type=Path, help="file that receives the picture")
@@ -193,6 +194,7 @@ def main() -> None:
                         max_macs=int(share * dense_macs),
                         criterion=criterion,
                         finetune_epochs=arguments.finetune_epochs or recipe.prune.finetune_epochs,
+                        allocate=arguments.allocate or recipe.prune.allocate,
                     )
                     config = BuildConfig(
                         out=str(Path(scratch) / "dist"),
