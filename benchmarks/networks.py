@@ -51,10 +51,15 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet20(num_classes: int = 10) -> ResNet:
+def resnet20(num_classes: int = 10, width: int = 16) -> ResNet:
     """Return He et al.'s ResNet-20 for 32x32 images, 1x1 convolutions on the shortcuts.
 
     Source: Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2 (there the
-    shortcuts pad with zeros, option A).
+    shortcuts pad with zeros, option A). ``width`` is that of the first of the three stages.
     """
-    return ResNet(blocks=3, width=16, num_classes=num_classes)
+    return ResNet(blocks=3, width=width, num_classes=num_classes)
+
+
+def resnet8(num_classes: int = 10, width: int = 16) -> ResNet:
+    """Return the same with one block per stage instead of three."""
+    return ResNet(blocks=1, width=width, num_classes=num_classes)

@@ -13,7 +13,7 @@ from exporter.emulation.instruction_sets import INSTRUCTION_SETS, NATIVE, parse_
 from exporter.errors import ConfigError
 from exporter.option import flag_of, option
 
-DEFAULT_SHARE = 0.4
+DEFAULT_SHARE = 0.3
 DEFAULT_STEPS = 4
 
 
@@ -137,7 +137,7 @@ class PruneConfig:
         "Share that is removed, 0 to 0.99",
         low=0.0,
         high=0.99,
-        default_text="0.4 where no budget is given",
+        default_text="0.3 where no budget is given",
     )
     max_parameters: int = option(
         0,
@@ -177,10 +177,10 @@ class PruneConfig:
         low=0.0,
         high=1e6,
     )
-    allocate: Literal["global", "layer", "sensitivity"] = option(
-        "global",
-        "One threshold for the whole network, one per layer, or each layer as much as a scan says "
-        "it can lose (takes longer)",
+    allocate: Literal["layer", "global", "sensitivity"] = option(
+        "layer",
+        "The same share of every layer, one threshold for the whole network, or each layer as much "
+        "as a scan says it can lose (takes longer)",
     )
     scan_shares: str = option(
         "0.1,0.25,0.5,0.75,0.9",
