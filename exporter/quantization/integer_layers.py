@@ -69,17 +69,13 @@ class IntegerLayer:
     window: Window | None
     """None for a matrix product."""
     groups: int
+    depthwise: bool
+    """Whether each channel is convolved alone; such kernels add in 32 bits on every CPU."""
 
     @property
     def taps(self) -> int:
         """Positions under the kernel; a matrix product has one."""
         return 1 if self.window is None else math.prod(self.window.kernel)
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether each channel is convolved alone; such kernels add in 32 bits on every CPU."""
-        alone = self.rows.shape == (self.groups, self.taps)
-        return self.window is not None and alone
 
 
 def integer_layers(model: ModelProto) -> list[IntegerLayer]:
@@ -121,6 +117,7 @@ def _integer_layer(node: NodeProto, wiring: Wiring) -> IntegerLayer | None:
         bias=np.broadcast_to(_bias(node, wiring), outputs),
         window=_window(node, layer, wiring) if node.op_type == "Conv" else None,
         groups=int_attribute(node, "group", 1),
+        depthwise=layer.depthwise,
     )
 
 

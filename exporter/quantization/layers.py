@@ -26,6 +26,8 @@ class Layer:
     For a convolution that is kernel row, kernel column, input channel: ONNX Runtime's integer
     convolutions work channels-last.
     """
+    depthwise: bool = False
+    """Whether it convolves each channel alone, one filter for each."""
 
 
 def layers_of(model: ModelProto) -> list[Layer]:
@@ -44,7 +46,14 @@ def layer_of(node: NodeProto, wiring: Wiring) -> Layer | None:
     values = numpy_helper.to_array(weight)
     ordered = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
     rows = np.moveaxis(ordered, axis, 0).reshape(values.shape[axis], -1)
-    return Layer(name=node.name, weight=weight.name, output_axis=axis, rows=rows)
+    alone = (int_attribute(node, "group", 1), 1)
+    return Layer(
+        name=node.name,
+        weight=weight.name,
+        output_axis=axis,
+        rows=rows,
+        depthwise=node.op_type == "Conv" and values.shape[:2] == alone,
+    )
 
 
 def _output_axis(node: NodeProto) -> int | None:

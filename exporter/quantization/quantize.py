@@ -40,7 +40,7 @@ from exporter.quantization.saturation import saturating_layers
 from exporter.quantization.weight_ranges import weight_overrides
 from exporter.targets import Target
 
-VERSION = 2
+VERSION = 3
 
 PIXEL_MAX = 255
 FLOAT_NORMS = ("InstanceNormalization", "LayerNormalization")

@@ -11,7 +11,9 @@ is safe exactly if
     255 * (max(w0, 0) + max(w1, 0)) <= 32767   and   255 * (min(w0, 0) + min(w1, 0)) >= -32768
 
 Weights in [-64, 64] always are. CPUs with VNNI, and ARM, add in 32 bits and never saturate.
-Depthwise kernels widen before they multiply; counting them in errs on the safe side.
+Neither do depthwise convolutions, one filter per channel: their kernels widen to 32 bits before
+they multiply (ConvSymKernelAvx2.S there, qdwconv_avx2.cpp beside it), and ONNX Runtime takes them
+for every convolution with one input and one output channel per group (qlinearconv.cc).
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def saturating_layers(model: ModelProto) -> tuple[str, ...]:
     return tuple(
         layer.name
         for layer in layers_of(model)
-        if layer.rows.dtype == np.int8 and can_saturate(layer.rows)
+        if layer.rows.dtype == np.int8 and not layer.depthwise and can_saturate(layer.rows)
     )
 
 

@@ -14,6 +14,7 @@ from exporter.errors import EmulationError
 from exporter.quantization.columns import channels_last
 from exporter.quantization.integer_layers import IntegerLayer, integer_layers
 from exporter.quantization.saturated_sums import emulate
+from exporter.quantization.saturation import can_saturate, saturating_layers
 from tests.quantization.integer_graphs import (
     INPUT_SCALE,
     OUTPUT_SCALE,
@@ -33,6 +34,11 @@ CASES = {
     "vector": ("Gemm<transB=1>", (20, 40), (1, 40)),
     "matmul": ("MatMul", (37, 24), (3, 37)),
 }
+DEPTHWISE = {
+    "sixteen": ("Conv<kernel_shape=[3,3], group=32>", (32, 1, 3, 3), (2, 32, 6, 7)),
+    "others": ("Conv<kernel_shape=[3,3], group=12>", (12, 1, 3, 3), (2, 12, 6, 7)),
+}
+"""ONNX Runtime has a kernel for multiples of 16 channels, and one for the rest."""
 SCRIPT = """
 import sys
 import numpy as np
@@ -57,13 +63,14 @@ def avx2() -> Emulator:
 def computed(avx2: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the emulated CPU has left what it computed in all cases."""
     folder = tmp_path_factory.mktemp("avx2")
-    for name, (operator, shape, image) in CASES.items():
+    cases = CASES | DEPTHWISE
+    for name, (operator, shape, image) in cases.items():
         model = one_layer(operator, rails(*shape))
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
         np.save(folder / f"{name}.npy", pixels(*image))
     (folder / "run.py").write_text(SCRIPT)
     subprocess.run(
-        [*avx2.command, "run.py", *CASES], cwd=folder, env=dict(avx2.environment), check=True
+        [*avx2.command, "run.py", *cases], cwd=folder, env=dict(avx2.environment), check=True
     )
     return folder
 
@@ -86,3 +93,17 @@ def test_an_avx2_cpu_clips_just_these_pairs(computed: Path, name: str) -> None:
     np.testing.assert_array_equal(real, as_bytes(layer, found.saturated))
     assert found.clipped > 0
     assert (as_bytes(layer, found.exact) != real).mean() > 0.05  # or the test would say nothing
+
+
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_an_avx2_cpu_clips_nothing_of_a_depthwise_convolution(computed: Path, name: str) -> None:
+    operator, shape, image = DEPTHWISE[name]
+    model = one_layer(operator, rails(*shape))
+    (layer,) = integer_layers(model)
+    real = channels_last(layer, np.load(computed / f"{name}.out.npy"))
+
+    found = emulate(layer, pixels(*image))
+
+    assert can_saturate(layer.rows)  # its neighbours could, were they added in pairs
+    assert saturating_layers(model) == ()
+    np.testing.assert_array_equal(real, as_bytes(layer, found.exact))

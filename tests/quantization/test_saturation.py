@@ -73,3 +73,17 @@ def test_pairs_run_along_input_channels_not_along_pixels() -> None:
 
     assert saturating_layers(graph(text, scales | {"q": along_pixels})) == ()
     assert saturating_layers(graph(text, scales | {"q": along_channels})) == ("n1",)
+
+
+def test_a_depthwise_convolution_never_saturates_and_a_grouped_one_can() -> None:
+    text = """g (float[N,c,4,4] x) => (float[N,d,a,b] y) {{
+        w = DequantizeLinear(q, s, z)
+        y = Conv<kernel_shape=[2,2], group={groups}>(x, w)
+    }}"""
+    scales: dict[str, Array] = {"s": np.array(1, np.float32), "z": np.array(0, np.int8)}
+    alone = scales | {"q": np.full((4, 1, 2, 2), 127, np.int8)}
+    paired = scales | {"q": np.full((4, 2, 2, 2), 127, np.int8)}
+
+    assert saturating_layers(graph(text.format(groups=4), alone)) == ()
+    assert saturating_layers(graph(text.format(groups=2), alone)) == ("n1",)  # two filters each
+    assert saturating_layers(graph(text.format(groups=2), paired)) == ("n1",)
