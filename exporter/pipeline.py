@@ -16,6 +16,7 @@ from exporter.data.splits import Split, Splits
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel
 from exporter.intake.network import check_intake, own_network
+from exporter.mixed.choose import check_float_layers
 from exporter.models.foreign import short_name
 from exporter.option import check_limits
 from exporter.packing.place import check_writable
@@ -96,6 +97,7 @@ def _checked(config: BuildConfig) -> Target:
     methods_of(config.calibrate)
     target = find_target(config.target)
     check_plannable(target, config.prune.budget and config.prune.budget[0])
+    check_float_layers(config.quantize, target)
     find_emulators(config.verify)
     check_writable(Path(config.out))
     return target
@@ -161,6 +163,7 @@ def _quantized(
         seven_bit_layers=int8.seven_bit_layers,
         saturation=saturation_report(audit),
         recovery=made.recovery,
+        float_layers=made.float_layers,
     )
 
 

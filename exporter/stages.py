@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from exporter.artifacts import RESULT, Artifact, Cache
 from exporter.config import (
+    SLOW_LAYERS,
     BuildConfig,
     CalibrationConfig,
     CorrectionConfig,
@@ -29,6 +30,7 @@ from exporter.finished import as_trained, load_checkpoint, load_stage
 from exporter.graph.export import export_onnx
 from exporter.graph.model import OnnxModel, read_onnx_model
 from exporter.intake.network import own_network
+from exporter.mixed.choose import check_float_layers, named_layers
 from exporter.option import check_limits
 from exporter.pruning.layer_times import machine_key
 from exporter.pruning.pruned import Pruned
@@ -40,6 +42,7 @@ from exporter.quantization.choose import choose_ranges
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.recovery.quantized import quantized
 from exporter.recovery.sensitivity import QuantizationSensitivity, scan_layers
+from exporter.report.float_layers import FloatLayersReport
 from exporter.report.model import BuildReport
 from exporter.report.recovery import RecoveryReport
 from exporter.ship import shipped_for
@@ -122,10 +125,11 @@ def calibrate_files(
 
 def quantize_files(
     model: Path, ranges: Path | None, config: BuildConfig, cache: Cache, out: Path
-) -> tuple[QuantizedModel, RecoveryReport | None]:
+) -> tuple[QuantizedModel, RecoveryReport | None, FloatLayersReport | None]:
     """Quantize a float ONNX file with ranges that were measured on it, or are measured now.
 
-    Returns the int8 model and, where that was to be found out, what was tried to make it accurate.
+    Returns the int8 model and, where that was to be found out, what was tried to make it accurate
+    and which layers stay float.
     Files that this tool did not write are wrapped to its contract first, as ``build --onnx`` does.
     Where the target wants an .ort file, the .onnx file it was made of and the operators it needs
     (.config) go beside it.
@@ -137,6 +141,7 @@ def quantize_files(
         )
     found = find_target(config.target)
     check_quantizes(found)
+    check_float_layers(config.quantize, found)
     if (out.suffix == ".ort") != (found.file_format == "ort"):
         raise OutputError(
             f"--out is {out}, but the file for {found.name} ends in .{found.file_format}."
@@ -145,20 +150,28 @@ def quantize_files(
         own = dataclasses.replace(config.intake, onnx=str(model))
         data, source, _ = own_network(cache, dataclasses.replace(config, intake=own))
         made = quantized(dataclasses.replace(config, intake=own), cache, found, source, data)
-        int8, recovery = made.int8, made.recovery
+        int8, recovery, floats = made.int8, made.recovery, made.float_layers
     elif config.correct != CorrectionConfig():
         raise ConfigError(
             f"--ranges {ranges} is taken as it is, but corrections look at images. Leave out "
             "--ranges, or --correct, --aware-epochs and --recover."
         )
+    elif config.quantize.float_layers == SLOW_LAYERS:
+        raise ConfigError(
+            f"--float-layers {SLOW_LAYERS} looks at images, which --ranges {ranges} does without. "
+            "Leave out one of them, or name the layers."
+        )
     else:
         source = read_onnx_model(model)
-        int8 = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem)
-        recovery = None
+        recovery, floats = None, None
+        if config.quantize.named_layers:
+            floats = named_layers(config.quantize)
+        names = (floats.layers,) if floats else ()
+        int8 = cache.run(quantize, found, source, Artifact.of(ranges), ranges.stem, *names)
     shipped = shipped_for(cache, found, int8)
     for file in shipped.files.values():
         _publish(file.path, out if file == shipped.file else out.with_suffix(file.path.suffix))
-    return int8, recovery
+    return int8, recovery, floats
 
 
 def layer_sensitivity(model: Path, config: BuildConfig, cache: Cache) -> QuantizationSensitivity:

@@ -90,7 +90,10 @@ BAD_RECIPES = [
     ("epochs = 3", "Did you mean 'epochs' in [train]"),
     ("[data]\nmax-drop = 1", "Unknown key 'max-drop' in [data]. Did you mean 'max_drop' in [ver"),
     ("[calibrate]\nzzz = 1", "Known: method, calibration_batch."),
-    ("[zzz]\na = 1", "Known: target, out, data, train, prune, intake, calibrate, correct, verify."),
+    (
+        "[zzz]\na = 1",
+        "Known: target, out, data, train, prune, intake, calibrate, correct, quantize, verify.",
+    ),
     ("[train]\nepochs = 2.5", "epochs in [train] is 2.5, but must be a whole number"),
     ("[train]\nepochs = true", "must be a whole number"),
     ("[train]\nminutes = 'two'", "minutes in [train] is 'two', but must be a number"),

@@ -9,7 +9,18 @@ from exporter.cli.verdict import verdict
 from exporter.config import BuildConfig
 
 
-@command("target", "out", "data", "train", "prune", "intake", "calibrate", "correct", "verify")
+@command(
+    "target",
+    "out",
+    "data",
+    "train",
+    "prune",
+    "intake",
+    "calibrate",
+    "correct",
+    "quantize",
+    "verify",
+)
 def build(config: BuildConfig, cache: Cache) -> Answer:
     """Train, prune, quantize and verify a network; leave a bundle that can be shipped."""
     from exporter import pipeline

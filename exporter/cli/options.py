@@ -20,6 +20,7 @@ PANELS = {
     "intake": "Own ONNX file",
     "calibrate": "Calibration",
     "correct": "Correction",
+    "quantize": "Quantization",
     "verify": "Verification",
 }
 """Headings of the help text by part of ``BuildConfig``."""

@@ -115,7 +115,7 @@ def calibrate(
     return facts({"ranges": paths})
 
 
-@command("target", "data", *PIXELS_AND_ENDS, "calibrate", "correct")
+@command("target", "data", *PIXELS_AND_ENDS, "calibrate", "correct", "quantize")
 def quantize(
     model: AnyFloatModel,
     config: BuildConfig,
@@ -133,7 +133,7 @@ def quantize(
     """Make a static int8 model of a float one, of this tool's or any other classifier."""
     from exporter import stages
 
-    int8, recovery = stages.quantize_files(model, ranges, config, cache, out)
+    int8, recovery, floats = stages.quantize_files(model, ranges, config, cache, out)
     known = {
         "model": out,
         "target": int8.target,
@@ -143,16 +143,23 @@ def quantize(
         "why_float": int8.coverage.reasons,
         "seven_bit_layers": int8.seven_bit_layers,
     }
-    if recovery is None:
+    if floats is not None:
+        known["float_layers"] = int8.float_layers
+    searched = {"float_layers_search": floats, "recovery": recovery}
+    found = {name: report for name, report in searched.items() if report is not None}
+    if not found:
         return facts(known)
 
     def draw(console: Console) -> None:
-        from exporter.report.terminal import recovery_shown
+        from exporter.report.terminal import float_layers_shown, recovery_shown
 
         facts(known).draw(console)
-        console.print(recovery_shown(recovery))
+        if floats is not None:
+            console.print(float_layers_shown(floats))
+        if recovery is not None:
+            console.print(recovery_shown(recovery))
 
-    return Answer(json=to_json({**known, "recovery": recovery}), draw=draw)
+    return Answer(json=to_json({**known, **found}), draw=draw)
 
 
 @command("target", "data", "verify")

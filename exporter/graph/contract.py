@@ -127,6 +127,13 @@ def attach_image_to_quantized(model: ModelProto, contract: InputContract) -> Non
     _set_input(model, helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, _nhwc(contract)))
 
 
+def pad_image(model: ModelProto, contract: InputContract, channels: int) -> None:
+    """Let a file whose pixels go to integer kernels as they are fill up to ``channels`` planes."""
+    network = [node for node in model.graph.node if list(node.output) != [NCHW]]
+    replace_nodes(model, [*_to_nchw(model, channels, contract), *network])
+    del model.graph.value_info[:]  # inferred for fewer planes
+
+
 def _to_nchw(model: ModelProto, channels: int, contract: InputContract) -> list[NodeProto]:
     """Return the nodes from the image to ``channels`` planes; adds the constants they need."""
     perm = [0, 3, 1, 2]

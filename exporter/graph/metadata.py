@@ -58,6 +58,14 @@ def write_metadata(
     )
 
 
+def describe_quantization(model: ModelProto, more: Mapping[str, str | list[str]]) -> None:
+    """Add to what a quantized ``model`` says about its quantization."""
+    entries = read_metadata(model)
+    described = json.loads(entries[QUANTIZATION]) | dict(more)
+    entries[QUANTIZATION] = json.dumps(described, sort_keys=True, ensure_ascii=False)
+    helper.set_model_props(model, entries)
+
+
 def read_metadata(model: ModelProto) -> dict[str, str]:
     """Return all metadata of ``model`` as it stands there, whoever wrote it."""
     return {entry.key: entry.value for entry in model.metadata_props}

@@ -29,6 +29,8 @@ _REASONS = {
     "InstanceNormalization": "has no int8 kernel; use BatchNorm2d",
     "LayerNormalization": "has no int8 kernel; use BatchNorm2d",
     "ConvTranspose": "has no int8 kernel; use nearest-neighbour Resize and Conv",
+    "ReorderInput": "prepares the layout of a float convolution",
+    "ReorderOutput": "takes back the layout of a float convolution",
 }
 _NOT_QUANTIZED = (
     "has an int8 kernel that was not used, because an input or its output is not quantized"

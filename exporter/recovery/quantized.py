@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.artifacts import Cache
-from exporter.config import BuildConfig
+from exporter.config import NO_LAYERS, BuildConfig
 from exporter.data.splits import Splits
 from exporter.graph.model import OnnxModel
+from exporter.mixed.choose import float_layers, with_stem
 from exporter.quantization.aware.learn import rounding_lesson, with_learned_rounding
 from exporter.quantization.calibrate import calibrate
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.corrections.apply import corrected, rescaled
-from exporter.quantization.quantize import QuantizedModel
+from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.recovery.recover import recover
 from exporter.recovery.rungs import Rungs
+from exporter.report.float_layers import FloatLayersReport
 from exporter.report.recovery import RecoveryReport
 from exporter.targets import Target
 from exporter.training.loop import Lesson
@@ -36,6 +38,8 @@ class Quantized:
     corrections: tuple[str, ...]
     recovery: RecoveryReport | None
     """What was tried, where that was to be found out."""
+    float_layers: FloatLayersReport | None
+    """Layers that stay float whatever the accuracy, where there may be some."""
 
 
 def quantized(
@@ -44,6 +48,7 @@ def quantized(
     """Return the int8 model of ``model`` with the corrections asked for, or with those that help.
 
     Raises:
+        ConfigError: layers are to stay float that cannot be found here.
         GraphError, CoverageError: it cannot be quantized.
     """
     if config.correct.recover == "auto":
@@ -51,17 +56,23 @@ def quantized(
     model = rescaled(cache, config.correct, model)
     ranges = cache.run(calibrate, config.calibrate, model, data.calibration)
     int8 = choose_ranges(cache, target, model, ranges, data.validation)
+    method = int8.method
+    kept = float_layers(config.quantize, cache, target, model, ranges, method, data.validation)
+    if kept is not None and kept.layers:
+        int8 = cache.run(quantize, target, model, ranges.by_method[method], method, kept.layers)
     epochs = config.correct.aware_epochs
     if epochs:
         model, ranges, int8 = with_learned_rounding(
             cache, _lesson(config, data, epochs), target, model, ranges, int8, data
         )
+    int8 = corrected(cache, config.correct, target, model, ranges, int8, data.calibration)
     return Quantized(
-        int8=corrected(cache, config.correct, target, model, ranges, int8, data.calibration),
+        int8=with_stem(cache, target, int8, kept),
         images=ranges.images,
         aware_epochs=epochs,
         corrections=config.correct.chosen,
         recovery=None,
+        float_layers=kept,
     )
 
 
@@ -69,6 +80,11 @@ def _recovered(
     config: BuildConfig, cache: Cache, target: Target, model: OnnxModel, data: Splits
 ) -> Quantized:
     epochs = config.correct.aware_epochs or default_epochs(data.train.count) // SHARE_OF_TRAINING
+    kept = None
+    if config.quantize.float_layers != NO_LAYERS:
+        ranges = cache.run(calibrate, config.calibrate, model, data.calibration)
+        method = choose_ranges(cache, target, model, ranges, data.validation).method
+        kept = float_layers(config.quantize, cache, target, model, ranges, method, data.validation)
     rungs = Rungs(
         cache=cache,
         target=target,
@@ -76,14 +92,16 @@ def _recovered(
         model=model,
         data=data,
         lesson=_lesson(config, data, epochs),
+        float_layers=kept.layers if kept else (),
     )
     found = recover(rungs, config.correct.recover_drop)
     return Quantized(
-        int8=found.solution.int8,
+        int8=with_stem(cache, target, found.solution.int8, kept),
         images=found.solution.ranges.images,
         aware_epochs=found.solution.aware_epochs,
         corrections=found.solution.corrections,
         recovery=found.report,
+        float_layers=kept,
     )
 
 

@@ -103,12 +103,16 @@ class Rungs:
     def fallback(self, ladder: Ladder) -> None:
         """Leave the layers in float whose quantization the outputs suffer from most."""
         start = ladder.best.solution
-        self.sensitivity = self.cache.run(
+        scan = self.cache.run(
             scan_layers,
             self.target,
             start.model,
             start.ranges.by_method[start.int8.method],
             self.data.calibration,
+        )
+        self.sensitivity = dataclasses.replace(
+            scan,
+            layers=tuple(found for found in scan.layers if found.layer not in start.float_layers),
         )
         fall_back(ladder, self.sensitivity, partial(self._with_float, start))
 

@@ -8,6 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from exporter.report.accuracy import accuracy_lines
 from exporter.report.device import COLUMNS as DEVICE_COLUMNS
 from exporter.report.device import DeviceReport, device_notes, device_rows
+from exporter.report.float_layers import COLUMNS as TRIAL_COLUMNS
+from exporter.report.float_layers import (
+    FloatLayersReport,
+    float_layers_summary,
+    trial_notes,
+    trial_rows,
+)
 from exporter.report.instruction_sets import (
     COLUMNS,
     InstructionSetReport,
@@ -234,7 +241,20 @@ def _quantization(quantization: QuantizationReport) -> list[str]:
         ),
         f"- Layers with 7-bit weights: {seven}.",
         *_saturation(quantization.saturation),
+        *(_float_layers(quantization.float_layers) if quantization.float_layers else []),
         *(_recovery(quantization.recovery) if quantization.recovery else []),
+    ]
+
+
+def _float_layers(found: FloatLayersReport) -> list[str]:
+    rows = [map(escaped, row) for row in trial_rows(found)]
+    notes = [float_layers_summary(found), *trial_notes(found)]
+    return [
+        "",
+        "### Layers in float",
+        "",
+        *(f"- {escaped(note)}" for note in notes),
+        *(["", *table(TRIAL_COLUMNS, map(tuple, rows))] if rows else []),
     ]
 
 

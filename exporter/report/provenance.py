@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from exporter.report.float_layers import FloatLayersReport
 from exporter.report.not_measured import DESCRIBED, NotMeasured
 from exporter.report.recovery import RecoveryReport
 
@@ -217,3 +218,5 @@ class QuantizationReport:
     """Which layers saturate on x86 CPUs without VNNI."""
     recovery: RecoveryReport | None = None
     """The search for a smaller drop; null where none was asked for (--recover)."""
+    float_layers: FloatLayersReport | None = None
+    """Layers that stay float for speed or by name; null where none may (--float-layers)."""

@@ -10,6 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.report.accuracy import drop_in_words, steps_in_words
+from exporter.report.float_layers import COLUMNS as TRIAL_COLUMNS
+from exporter.report.float_layers import SHORT as SHORT_TRIALS
+from exporter.report.float_layers import (
+    FloatLayersReport,
+    float_layers_summary,
+    trial_notes,
+    trial_rows,
+)
 from exporter.report.instruction_sets import COLUMNS, emulators, measured_rows, unmeasured
 from exporter.report.model import BuildReport
 from exporter.report.recovery import COLUMNS as RECOVERY_COLUMNS
@@ -42,6 +50,7 @@ def _rendered(report: BuildReport, ascii_only: bool) -> RenderableType:
         *(Text(remark) for remark in remarks(report)),
         "",
         *_instruction_sets(report),
+        *_float_layers(report),
         *_recovery(report),
         _gates(report, ascii_only),
         "",
@@ -85,6 +94,24 @@ def _instruction_sets(report: BuildReport) -> list[RenderableType]:
     for row in measured_rows(report.instruction_sets):
         table.add_row(*row)
     return [table, *map(Text, unmeasured(report.instruction_sets)), ""]
+
+
+def _float_layers(report: BuildReport) -> list[RenderableType]:
+    """Return nothing where no layer was to stay float."""
+    found = report.quantization and report.quantization.float_layers
+    return [float_layers_shown(found), ""] if found else []
+
+
+def float_layers_shown(found: FloatLayersReport) -> RenderableType:
+    """Return which layers stay float, and what was kept of what was tried."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(SHORT_TRIALS):
+        table.add_column(name, justify="right" if number > 1 else "left")
+    for row in trial_rows(found):
+        cells = dict(zip(TRIAL_COLUMNS, row, strict=True))
+        table.add_row(*(Text(cells[name]) for name in SHORT_TRIALS))
+    tried = [table] if found.trials else []
+    return Group(*tried, *map(Text, (float_layers_summary(found), *trial_notes(found))))
 
 
 def _recovery(report: BuildReport) -> list[RenderableType]:

@@ -77,7 +77,8 @@ def with_learned_rounding(
     method = int8.method
     learned = cache.run(learn_rounding, lesson, model, int8, ranges.by_method[method], data)
     own = dataclasses.replace(ranges, by_method={method: learned.ranges})
-    after = cache.run(quantize, target, learned.model, learned.ranges, method)
+    floats = (int8.float_layers,) if int8.float_layers else ()
+    after = cache.run(quantize, target, learned.model, learned.ranges, method, *floats)
     best = max(entry.validation_top1 for entry in learned.history.epochs)
     say(f"Once its weights have learned to be rounded: {best:.2f} % on validation images.")
     return learned.model, own, after

@@ -110,7 +110,8 @@ def corrected(
     if not set(config.chosen) - FLOAT_CORRECTIONS:
         return int8
     artifact = ranges.by_method[int8.method]
-    return cache.run(correct, config.chosen, target, model, artifact, int8.method, data)
+    floats = (int8.float_layers,) if int8.float_layers else ()
+    return cache.run(correct, config.chosen, target, model, artifact, int8.method, data, *floats)
 
 
 def _difference(before: ModelProto, after: ModelProto, contract: InputContract) -> float:
