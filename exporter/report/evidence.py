@@ -66,7 +66,8 @@ class StepLoss:
     __pydantic_config__ = DESCRIBED
 
     step: str
-    """pruning, export (from torch to ONNX) or quantization."""
+    """pruning, export (from torch to ONNX) or quantization; "pruning and quantization" where a
+    pruned int8 file was compared without its float one."""
     before: str
     """The model before it."""
     after: str

@@ -25,6 +25,8 @@ def attribute(
     files: Mapping[ShippedModel, Logits],
     networks: Mapping[ShippedModel, Logits],
     labels: NDArray[np.int64],
+    *,
+    pruned_unseen: bool = False,
 ) -> tuple[StepLoss, ...]:
     """Return what each step cost, in the order of the build.
 
@@ -33,15 +35,21 @@ def attribute(
             pruned, int8 where something was quantized.
         networks: the same of the float ones in torch, or nothing.
         labels: ``int [N]``.
+        pruned_unseen: whether the int8 file was pruned although there is no small float one; what
+            both cost together is then one step.
     """
     return tuple(
         _loss(step, before, after, first, second, labels)
-        for (_, before, first), (step, after, second) in pairwise(_chain(files, networks))
+        for (_, before, first), (step, after, second) in pairwise(
+            _chain(files, networks, pruned_unseen)
+        )
     )
 
 
 def _chain(
-    files: Mapping[ShippedModel, Logits], networks: Mapping[ShippedModel, Logits]
+    files: Mapping[ShippedModel, Logits],
+    networks: Mapping[ShippedModel, Logits],
+    pruned_unseen: bool,
 ) -> list[tuple[str, str, Logits]]:
     """Return step that leads to it, name and logits of every model, from dense on."""
     floats = networks or {name: logits for name, logits in files.items() if name != "int8"}
@@ -54,7 +62,8 @@ def _chain(
         word = "pruned" if last == "small" else "dense"
         chain.append(("export", f"{word} ONNX", files[last]))
     if "int8" in files:
-        chain.append(("quantization", "int8", files["int8"]))
+        step = "pruning and quantization" if pruned_unseen else "quantization"
+        chain.append((step, "int8", files["int8"]))
     return chain
 
 

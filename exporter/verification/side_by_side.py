@@ -17,6 +17,7 @@ from exporter.errors import ConfigError, GraphError
 from exporter.option import check_limits
 from exporter.report.model import Machine, NotMeasured
 from exporter.verification.accuracy import accuracy, compare
+from exporter.verification.class_names import check_class_names
 from exporter.verification.latency import AGAIN, Timing, summarize, time_models
 from exporter.verification.machine import describe_machine
 from exporter.verification.paired import paired_ratio
@@ -97,6 +98,8 @@ def compare_files(
     check_limits(config)
     files = _files(paths)
     splits = load_splits(cache, data)
+    for file in files.values():
+        check_class_names(file, splits.contract.classes)
     images, labels = splits.test.arrays()
     classes = len(splits.contract.classes)
     logits = {path: _logits(cache, file, splits.test, classes) for path, file in files.items()}

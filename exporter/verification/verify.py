@@ -21,6 +21,7 @@ from exporter.report.model import BuildReport, KernelGap, ModelReport, Models, S
 from exporter.targets import Target
 from exporter.verification.accuracy import Accuracy, accuracy, compare, majority_top1, worst_class
 from exporter.verification.attribution import attribute
+from exporter.verification.class_names import check_class_names
 from exporter.verification.cold_start import measure_starts
 from exporter.verification.download import DownloadSize, download_size
 from exporter.verification.evidence import accuracy_evidence, latency_evidence
@@ -73,7 +74,7 @@ def verify(
         EmulationError: an instruction set that is asked for cannot be emulated.
         DataError: ``data`` is empty or does not fit the models.
         GraphError: a file does not load, breaks the contract, or gives logits that are not finite
-            or not one per class.
+            or not one per class, or means other classes than ``classes`` by them.
     """
     emulators = find_emulators(config)
     candidates: dict[ShippedModel, Candidate | None] = {
@@ -83,6 +84,8 @@ def verify(
     }
     present = {name: model for name, model in candidates.items() if model is not None}
     shipped = list(present)[-1]
+    for model in present.values():
+        check_class_names(model.file, classes)
     images, labels = data.arrays()
     logits = {
         name: _logits(cache.run(predict, model.file, data), model, classes)
@@ -110,8 +113,11 @@ def verify(
     if config.confidence:
         lost = compare(*pair, labels, config.confidence).drop_ci[1]
         times = latency.speedup_bound
+    # Where nobody gave the pruned float file, the int8 file tells by its size that there was one.
+    pruned = shipped == "int8" and small is None and present[shipped].parameters < dense.parameters
+    steps = attribute(logits, networks, labels, pruned_unseen=pruned)
     proof = Evidence(
-        accuracy=accuracy_evidence(*pair, labels, classes, attribute(logits, networks, labels)),
+        accuracy=accuracy_evidence(*pair, labels, classes, steps),
         latency=latency_evidence(
             latency,
             measure_settings(config, dense.file, present[shipped].file, images[0]),

@@ -60,3 +60,11 @@ def test_steps_follow_the_models_that_there_are(
     )
 
     assert [step.step for step in found] == steps
+
+
+def test_pruning_that_nobody_saw_is_not_blamed_on_quantization() -> None:
+    files: dict[ShippedModel, NDArray[np.float32]] = {"dense": wrong_on(1), "int8": wrong_on(3)}
+
+    (step,) = attribute(files, {}, LABELS, pruned_unseen=True)
+
+    assert (step.step, step.drop_points) == ("pruning and quantization", 10.0)

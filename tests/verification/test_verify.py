@@ -138,6 +138,9 @@ def test_the_report_brings_its_evidence(
     assert [entry.name for entry in found.classes] == list(splits.contract.classes)
     assert [entry.count for entry in found.classes] == [10, 10, 10]
     assert [step.step for step in found.steps] == ["quantization"]
+    fewer = run(tmp_path, splits, dense, dataclasses.replace(int8, parameters=8)).evidence
+    assert fewer is not None
+    assert [step.step for step in fewer.accuracy.steps] == ["pruning and quantization"]
     times = report.evidence.latency
     assert times.noise >= 1
     assert times.same_file_ratio_ci[0] <= times.same_file_ratio <= times.same_file_ratio_ci[1]
