@@ -5,12 +5,12 @@ Usage::
     python -m benchmarks.kills --kills 100
 
 One small build of the digits runs through. Then builds are killed and resumed, up to four times
-each, at a random moment of what is left of that first one's life: by the clock, with SIGKILL,
-SIGTERM or SIGINT, or with SIGKILL right before a random file is opened, renamed, made or removed,
-which is where a moment matters most. After every kill all that has a final name in the cache and
-in the output folder must be whole, by the digests in its result or manifest; SIGINT must be
-answered in one line. At the end of every build the bundle and the names of all files must be as in
-the first.
+each, at a random moment of what is left of that first one's life: after so much processor time (so
+a busy machine does not matter) with SIGKILL, SIGTERM or SIGINT, or with SIGKILL right before a
+random file is opened, renamed, made or removed, which is where a moment matters most. After every
+kill all that has a final name in the cache and in the output folder must be whole, by the digests
+in its result or manifest; SIGINT must be answered in one line. At the end of every build the bundle
+and the names of all files must be as in the first.
 
 A build is a fork of this process, which has the libraries loaded: no kill is wasted on imports.
 What libraries leave in the system's temporary folder when they are killed is counted, not judged.
@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class Kill:
 
     signal: signal.Signals
     seconds: float | None = None
-    """By the clock; else before a file operation."""
+    """Of processor time; else before a file operation."""
     operation: int = 0
     """Counted from 1; 0 for none."""
 
@@ -103,6 +104,7 @@ class Run:
     code: int
     """Exit code, or minus the signal."""
     seconds: float
+    """Of processor time."""
     operations: int
     said: str
     """Its stderr."""
@@ -131,9 +133,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    _load()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    load()
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
-        found = killed_builds(Path(name), arguments.kills, np.random.default_rng(arguments.seed))
+        found = Tally()
+        random = np.random.default_rng(arguments.seed)
+        with suppress(KeyboardInterrupt):  # what was found so far is told
+            killed_builds(Path(name), arguments.kills, random, found)
     print("| killed by | times |\n|---|---|")
     for kill, times in sorted(found.kills.items()):
         print(f"| {kill} | {times} |")
@@ -146,21 +152,37 @@ def main() -> None:
     sys.exit(1 if found.wrong else 0)
 
 
-def killed_builds(folder: Path, kills: int, random: np.random.Generator) -> Tally:
-    """Return what became of builds that were killed so many times in all."""
-    first = _fresh(folder / "first")
+def load() -> None:
+    """Import what a build will; PyTorch's exporter imports half of its own while it runs."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # a fork keeps no threads
+    for name in LOADED:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    torch.onnx.export(torch.nn.Linear(1, 1).eval(), (torch.ones(1, 1),), verbose=False)
+
+
+def fresh(work: Path) -> Path:
+    """Make the folder for a build, and return it."""
+    (work / "tmp").mkdir(parents=True)
+    (work / "build.toml").write_text(RECIPE)
+    return work
+
+
+def killed_builds(folder: Path, kills: int, random: np.random.Generator, tally: Tally) -> None:
+    """Note what becomes of builds that are killed so many times in all."""
+    first = fresh(folder / "first")
     whole = build(first)
     if whole.code:
         raise SystemExit(f"The build fails without being killed: {whole.said}")
-    tally = Tally()
     while tally.count < kills:
-        work = _fresh(folder / f"build-{tally.builds}")
+        work = fresh(folder / f"build-{tally.builds}")
         killed_build(work, whole, min(KILLS_OF_ONE_BUILD, kills - tally.count), random, tally)
         tally.builds += 1
         tally.wrong += differences(first, work)
         tally.strays += len(list((work / "tmp").iterdir()))
         print(f"{tally.count} of {kills} kills, {len(tally.wrong)} faults", file=sys.stderr)
-    return tally
 
 
 def killed_build(
@@ -196,26 +218,29 @@ def random_kill(seconds: float, operations: int, random: np.random.Generator) ->
 def build(work: Path, kill: Kill | None = None) -> Run:
     """Run a build in the folder ``work``, and kill it on the way."""
     counter = mmap.mmap(-1, 8)  # shared with the fork
-    start = time.perf_counter()
     process = os.fork()
     if not process:
         _in_fork(work, counter, kill.operation if kill else 0)
-    deadline = start + kill.seconds if kill and kill.seconds is not None else None
-    ended, status = 0, 0
-    while not ended:
-        ended, status = os.waitpid(process, os.WNOHANG if deadline else 0)
-        if deadline and not ended:
-            if time.perf_counter() >= deadline:
-                assert kill
-                os.kill(process, kill.signal)
-                deadline = None
-            time.sleep(0.001)
+    if kill and kill.seconds is not None:
+        _wait_until(process, kill.seconds)
+        os.kill(process, kill.signal)  # of no effect on a process that has ended
+    _, status, usage = os.wait4(process, 0)
     return Run(
         code=os.waitstatus_to_exitcode(status),
-        seconds=time.perf_counter() - start,
+        seconds=usage.ru_utime + usage.ru_stime,
         operations=struct.unpack("q", counter[:])[0],
-        said=(work / "said").read_text(errors="replace"),
+        said=(work.parent / f"{work.name}.said").read_text(errors="replace"),
     )
+
+
+def _wait_until(process: int, seconds: float) -> None:
+    """Return once the process has used so much processor time, or has ended."""
+    stat = Path(f"/proc/{process}/stat")
+    while True:
+        state, *numbers = stat.read_text().rpartition(") ")[2].split()
+        if state == "Z" or sum(map(int, numbers[10:12])) >= seconds * os.sysconf("SC_CLK_TCK"):
+            return
+        time.sleep(0.001)
 
 
 def wrong_end(run: Run, kill: Kill) -> Iterator[str]:
@@ -248,26 +273,9 @@ def differences(first: Path, second: Path) -> Iterator[str]:
     yield from (f"{what}: {fault}" for what, fault in damage(second) if fault)
 
 
-def _load() -> None:
-    """Import what a build will; PyTorch's exporter imports half of its own while it runs."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # a fork keeps no threads
-    for name in LOADED:
-        importlib.import_module(name)
-    import torch
-
-    torch.set_num_threads(1)
-    torch.onnx.export(torch.nn.Linear(1, 1).eval(), (torch.ones(1, 1),), verbose=False)
-
-
-def _fresh(work: Path) -> Path:
-    (work / "tmp").mkdir(parents=True)
-    (work / "build.toml").write_text(RECIPE)
-    return work
-
-
 def _in_fork(work: Path, counter: mmap.mmap, last: int) -> None:
     """Never return: be the program, and die before the file operation number ``last``."""
-    said = os.open(work / "said", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    said = os.open(f"{work}.said", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.chdir(work)

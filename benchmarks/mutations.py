@@ -22,22 +22,39 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
+import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from deploy import run
+from exporter.artifacts import RESULT, save_result
+from exporter.checkpoint import save_checkpoint
+from exporter.contract import InputContract
+from exporter.data.decode import decode_image
 from exporter.device.answer import device_report, parse_answer
 from exporter.device.merge import read_report
 from exporter.errors import ExporterError
+from exporter.finished import load_checkpoint
 from exporter.graph.limits import read_model
+from exporter.intake.read import read_float_model
+from exporter.models.family import ModelRef, build_model
+from exporter.models.weights import read_state
 from exporter.packing.archive import zip_of
 from exporter.packing.contents import MANIFEST, check_contents, read_folder
 from exporter.packing.pack import unpack
 from exporter.recipe import read_recipe
+from exporter.training.augmentation import Augmentation
+from exporter.training.loop import History, Lesson
+from exporter.training.resume import Epoch
+from exporter.training.train import Trained
 
 SECONDS = 10
+CONTRACT = InputContract(height=20, width=20, classes=("ant", "bee"))
 PUT_IN = (
     b"\x00",
     b"\xff" * 4,
@@ -108,7 +125,8 @@ def kinds(bundle: Path, folder: Path) -> list[Kind]:
     copy = folder / "copy"
     shutil.copytree(bundle, copy)
     answer = folder / "device.json"
-    run.main(["--bundle", str(bundle), "--no-latency", "--out", str(answer), "--json"])
+    with redirect_stdout(io.StringIO()):
+        run.main(["--bundle", str(bundle), "--no-latency", "--out", str(answer)])
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
     npy = io.BytesIO()
     np.save(npy, pixels)
@@ -121,11 +139,20 @@ def kinds(bundle: Path, folder: Path) -> list[Kind]:
         Kind("report.json", files["report.json"], read_report),
         Kind("recipe.toml", files["recipe.toml"], read_recipe),
         Kind("model.onnx", files["model.onnx"], read_model),
+        Kind("somebody's float .onnx", _float_model(), read_float_model),
+        Kind("weights, .safetensors", safetensors.torch.save(_weights()), read_state),
+        Kind("weights, .pt", _saved(_weights()), read_state),
+        Kind("weights, .pt of torch 1.5", _saved(_weights(), zipped=False), read_state),
+        Kind("result.json of a checkpoint", _result(folder), _checkpoint),
         Kind("PNG", _picture(pixels, "PNG"), run.decode),
         Kind("BMP", _picture(pixels, "BMP"), run.decode),
         Kind("PPM", _picture(pixels, "PPM"), run.decode),
         Kind("JPEG", _picture(pixels, "JPEG"), run.decode),
         Kind(".npy", npy.getvalue(), run.decode),
+        *(
+            Kind(f"{form}, by exporter", _picture(pixels, form), _decode)
+            for form in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
+        ),
     ]
 
 
@@ -206,6 +233,62 @@ def _by_runner(copy: Path) -> Read:
 
 def _answer(path: Path) -> object:
     return device_report(parse_answer(path.read_bytes(), "it"), "it")
+
+
+def _decode(path: Path) -> object:
+    return decode_image(path, CONTRACT)
+
+
+def _checkpoint(path: Path) -> object:
+    shutil.copy(path, path.parent.with_name("checkpoint") / RESULT)
+    return load_checkpoint(path.parent.with_name("checkpoint"))
+
+
+def _result(folder: Path) -> bytes:
+    """Return what a stage writes beside a checkpoint, and make its folder."""
+    made = folder / "checkpoint"
+    made.mkdir()
+    ref = ModelRef(name="edge-vgg", widths=(16, 16, 16))
+    module = build_model(ref, CONTRACT)
+    checkpoint = save_checkpoint(made, module, ref, CONTRACT, {"stem": (0, 2, 5)})
+    lesson = Lesson(
+        epochs=1,
+        batch_size=8,
+        learning_rate=0.1,
+        label_smoothing=0.1,
+        augmentation=Augmentation(flip=False, translate=2, cutout=0),
+        seed=0,
+    )
+    history = History(epochs=(Epoch(loss=1.0, validation_top1=50.0),), images_per_second=1.0)
+    save_result(made, Trained(checkpoint=checkpoint, lesson=lesson, history=history))
+    return (made / RESULT).read_bytes()
+
+
+def _weights() -> dict[str, torch.Tensor]:
+    return {"conv.weight": torch.randn(4, 3, 3, 3), "conv.bias": torch.zeros(4)}
+
+
+def _saved(weights: object, *, zipped: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.save(weights, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+def _float_model() -> bytes:
+    weights = numpy_helper.from_array(np.ones((3, 4), np.float32), "weights")
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["input"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
+        ],
+        "float",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])],
+        [weights],
+    )
+    opset = helper.make_opsetid("", 13)
+    return bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
 
 
 def _picture(pixels: np.ndarray, form: str) -> bytes:

@@ -32,7 +32,10 @@ from exporter.progress import say
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+STORAGE_FAULTS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOTDIR,
+}  # fmt: skip
 RESULT = "result.json"
 RESUME = "resume"
 LIBRARIES = (

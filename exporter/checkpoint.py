@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from exporter.artifacts import Artifact
@@ -48,7 +48,7 @@ def save_checkpoint(
     tensors = {
         name: value.detach().clone().contiguous() for name, value in module.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))  # on a full disk save_file raises no OSError
     return Checkpoint(
         model=model, contract=contract, kept=kept, weights=Artifact.of(folder / WEIGHTS)
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from exporter.training.optimizer import KernelAndRest
@@ -65,10 +65,8 @@ class Resume:
         tensors = {f"optimizer.{name}": value for name, value in self._optimizer.state().items()}
         for prefix, module in self._modules.items():
             tensors |= {f"{prefix}.{name}": v for name, v in module.state_dict().items()}
-        save_file(
-            {name: v.clone().contiguous() for name, v in tensors.items()},
-            draft / STATE,
-        )
+        content = save({name: v.clone().contiguous() for name, v in tensors.items()})
+        (draft / STATE).write_bytes(content)  # on a full disk save_file raises no OSError
         story = {
             "planned": self.planned,
             "epochs": [
