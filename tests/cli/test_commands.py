@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 import exporter
@@ -119,6 +121,26 @@ def test_a_wrong_request_is_exit_code_2_and_one_line(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == "a library that talks\nerror: no such thing\n"
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (lambda: np.empty(2**58, np.uint8), "Unable to allocate 256. PiB"),
+        (lambda: bytearray(2**62), "out of memory"),
+        (lambda: torch.empty(2**58, dtype=torch.uint8), "you tried to allocate 288230376151711744"),
+    ],
+)
+def test_too_little_memory_is_exit_code_2_and_one_line(
+    pipeline: FakePipeline, allocate: Callable[[], BuildReport], said: str
+) -> None:
+    pipeline.answer = allocate
+    result = invoke("build", "--quiet")
+    assert (result.exit_code, result.stdout) == (2, "")
+    _, line = result.stderr.splitlines()
+    assert line.startswith("error: The memory does not suffice: ")
+    assert said in line
+    assert "which continues from here" in line
 
 
 def test_an_interrupt_is_exit_code_130_and_one_line(pipeline: FakePipeline) -> None:
