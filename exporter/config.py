@@ -13,7 +13,7 @@ from exporter.emulation.instruction_sets import INSTRUCTION_SETS, NATIVE, parse_
 from exporter.errors import ConfigError
 from exporter.option import flag_of, option
 
-DEFAULT_SHARE = 0.3
+DEFAULT_SHARE = 0.25
 DEFAULT_STEPS = 4
 
 
@@ -137,7 +137,7 @@ class PruneConfig:
         "Share that is removed, 0 to 0.99",
         low=0.0,
         high=0.99,
-        default_text="0.3 where no budget is given",
+        default_text="0.25 where no budget is given",
     )
     max_parameters: int = option(
         0,

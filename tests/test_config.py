@@ -53,7 +53,7 @@ def test_a_budget_in_milliseconds_is_one_for_one_thread() -> None:
 
 
 def test_what_stands_for_the_defaults() -> None:
-    assert PruneConfig().share == 0.3
+    assert PruneConfig().share == 0.25
     assert PruneConfig().budget is None
     assert PruneConfig(max_kb=12.5).budget == ("max_kb", 12.5)
     assert PruneConfig().rounds == 1
