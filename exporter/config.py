@@ -284,6 +284,9 @@ class PruneConfig:
             )
 
 
+MIN_SQNR = 20.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntakeConfig:
     """A trained network that comes as a float ONNX file, in place of training and pruning."""
@@ -313,12 +316,32 @@ class IntakeConfig:
         "auto", "Order of its input's dimensions; auto looks where the channels are"
     )
     channel_order: Literal["rgb", "bgr"] = option("rgb", "Order of its input's channels")
+    task: Literal["classes", "any"] = option(
+        "classes",
+        "What its outputs are: a number for each class, or any float tensors (segmentation, "
+        "embeddings), which `quantize` compares with the float model's",
+    )
+    min_sqnr: float = option(
+        MIN_SQNR,
+        "Smallest accepted signal-to-noise ratio of an output, the float model's output against "
+        "the change by int8 (--task any)",
+        unit="dB",
+        low=-100.0,
+        high=1000.0,
+    )
     classes: str = option(
         "",
         "File with the class of each of its outputs, one name per line; outputs that are no class "
         "of the data are dropped",
         default_text="the classes of the data, in alphabetical order",
     )
+
+    def check_rules(self) -> None:
+        """Raise ConfigError where what is said about outputs is for the other kind."""
+        if self.task == "any" and self.classes:
+            raise ConfigError(f"--classes {self.classes} names classes, but --task any has none.")
+        if self.task == "classes" and self.min_sqnr != MIN_SQNR:
+            raise ConfigError(f"--min-sqnr {self.min_sqnr:g} needs --task any.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
+from exporter.agreement.quantize import Agreeing, quantize_any
 from exporter.artifacts import RESULT, Artifact, Cache
 from exporter.config import (
     SLOW_LAYERS,
@@ -174,11 +175,27 @@ def quantize_files(
     return int8, recovery, floats
 
 
+def quantize_any_files(model: Path, config: BuildConfig, cache: Cache, out: Path) -> Agreeing:
+    """Quantize a float ONNX file that is no classifier; ``out`` is written if it agrees enough."""
+    check_limits(config)
+    found = find_target(config.target)
+    check_quantizes(found)
+    if out.suffix == ".ort":
+        raise OutputError(f"--out is {out}, but the file for {found.name} ends in .onnx.")
+    own = dataclasses.replace(config.intake, onnx=str(model))
+    made = quantize_any(dataclasses.replace(config, intake=own), cache, found)
+    if made.gate.passed:
+        _publish(made.int8.file.path, out)
+    return made
+
+
 def layer_sensitivity(model: Path, config: BuildConfig, cache: Cache) -> QuantizationSensitivity:
     """Return what each layer of a float ONNX file suffers from being quantized alone."""
     check_limits(config)
     found = find_target(config.target)
     check_quantizes(found)
+    if config.intake.task == "any":
+        raise ConfigError("--task any has no classes whose probabilities could move. Leave it out.")
     own = dataclasses.replace(config.intake, onnx=str(model))
     data, source, _ = own_network(cache, dataclasses.replace(config, intake=own))
     ranges = cache.run(calibrate, config.calibrate, source, data.calibration)

@@ -14,6 +14,7 @@ from exporter.cli.answer import Answer, facts, to_json
 from exporter.cli.command import command
 from exporter.cli.verdict import verdict
 from exporter.config import PIXELS, BuildConfig, IntakeConfig
+from exporter.errors import ConfigError
 
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` or `prune` wrote.")
@@ -130,9 +131,15 @@ def quantize(
         ),
     ] = None,
 ) -> Answer:
-    """Make a static int8 model of a float one, of this tool's or any other classifier."""
+    """Make a static int8 model of a float one, of this tool's or any other network."""
     from exporter import stages
 
+    if config.intake.task == "any":
+        from exporter.cli.agreement import agreement_answer
+
+        if ranges is not None:
+            raise ConfigError("--task any measures ranges itself. Leave out --ranges.")
+        return agreement_answer(stages.quantize_any_files(model, config, cache, out), out)
     int8, recovery, floats = stages.quantize_files(model, ranges, config, cache, out)
     known = {
         "model": out,

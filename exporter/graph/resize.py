@@ -1,8 +1,9 @@
 """Resize to the size of another tensor -> Resize by constant factors.
 
 torch writes the wanted size as the batch size of the moment, joined with constants for height and
-width. Nothing behind such a Resize has a shape that can be inferred, so that neither its work can
-be counted nor its operators be made for one size. Factors say the same without looking at a tensor.
+width; once shapes are folded for one batch size, all of it is one constant. Nothing behind such a
+Resize has a shape that can be inferred, so that neither its work can be counted nor its operators
+be made for one size. Factors say the same without looking at a tensor.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def use_constant_factors(model: ModelProto) -> int:
     changed = 0
     while _change_first(model):  # the shapes behind it are known only then
         changed += 1
+    if changed:
+        replace_nodes(model, model.graph.node)  # without the sizes that nobody reads now
     return changed
 
 
@@ -59,7 +62,13 @@ def _factors(
 
 
 def _sizes(name: str, shapes: Mapping[str, Shape], wiring: Wiring) -> list[int]:
-    """Return the sizes behind that of the batch, where the batch's is read and those are fixed."""
+    """Return the sizes behind that of the batch, where the batch's is read and those are fixed.
+
+    Constants that hold the batch size of the moment say those of the others, too.
+    """
+    values = wiring.values(name)
+    if values is not None:
+        return [int(size) for size in values[1:]]
     joined = wiring.producer.get(name)
     if joined is None or joined.op_type != "Concat":
         return []

@@ -43,7 +43,7 @@ def keep_output(model: ModelProto, config: IntakeConfig, classes: int) -> None:
     if outputs[name].type.tensor_type.elem_type != TensorProto.FLOAT:
         raise GraphError(f"gives no float numbers in {name!r}; --output names another output.")
     _set_output(model, name)
-    _drop_unused(model)
+    drop_unused(model)
 
 
 def drop_softmax(model: ModelProto) -> bool:
@@ -86,7 +86,8 @@ def use_logits(model: ModelProto, classes: int, batch: int) -> None:
     if columns is None or shape[0] != batch:
         raise GraphError(
             f"gives {_text(shape)} in {name!r} for {batch} images, but a classifier gives one row "
-            f"of numbers for each. Only classifiers can be built; --output names another output."
+            f"of numbers for each. Only classifiers can be built; --output names another output, "
+            "and `exporter quantize --task any` takes any."
         )
     if columns != classes:
         raise GraphError(
@@ -117,7 +118,8 @@ def _text(shape: Shape) -> str:
     return f"[{', '.join(str(size or '?') for size in shape)}]" if shape else "another shape"
 
 
-def _drop_unused(model: ModelProto) -> None:
+def drop_unused(model: ModelProto) -> None:
+    """Remove the nodes that no output needs."""
     needed = {info.name for info in model.graph.output}
     nodes = []
     for node in reversed(model.graph.node):

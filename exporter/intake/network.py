@@ -41,6 +41,11 @@ def check_intake(config: BuildConfig) -> None:
         for entry in dataclasses.fields(config.intake)
         if getattr(config.intake, entry.name) != entry.default
     ]
+    if config.intake.task == "any":
+        raise ConfigError(
+            "--task any is for `exporter quantize MODEL.onnx`: a bundle's runner, golden outputs "
+            "and gates are a classifier's."
+        )
     if asked and not config.intake.onnx:
         raise ConfigError(f"{flag_of(asked[0])} is about an ONNX file. Name it with --onnx.")
     stated_pixels(config.train)

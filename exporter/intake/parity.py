@@ -26,21 +26,22 @@ def measure_parity(
     batch: int,
     pixels: Normalization,
     matrix: NDArray[np.float64],
-    rows: list[int],
+    rows: list[int] | None,
     path: Path,
 ) -> float:
-    """Return the largest difference of a logit, relative to the largest |logit|.
+    """Return the largest difference of an output, relative to its largest absolute value.
 
     The probe is random pixels: for the user's file normalised by hand, for ours the bytes as they
     are, as a batch and the first image alone.
 
     Args:
-        user: the user's graph, its input fixed to ``batch`` images, its output the logits.
+        user: the user's graph, its input fixed to ``batch`` images.
         image: its input.
         batch: images that it takes at once.
         pixels: what it wants of red, green and blue.
         matrix: ``[channels, 3]``, its channels from red, green and blue.
-        rows: of its outputs, those that our file has, in our order.
+        rows: of its logits, those that our file has, in our order; None where all of its outputs
+            are compared as they are.
         path: our file.
 
     Raises:
@@ -61,15 +62,17 @@ def measure_parity(
     try:
         for start in range(0, PROBE_IMAGES, batch):
             chunk = np.resize(images[start : start + batch], (batch, *images.shape[1:]))
-            logits = theirs.run(None, {image.name: chunk})[0].reshape(batch, -1)
-            wanted.append(logits[: PROBE_IMAGES - start])
-        found = ours.run(None, {INPUT_NAME: raw})[0]
-        alone = ours.run(None, {INPUT_NAME: raw[:1]})[0]
+            outputs = theirs.run(None, {image.name: chunk})
+            if rows is not None:
+                outputs = [outputs[0].reshape(batch, -1)[:, rows]]
+            wanted.append([values[: PROBE_IMAGES - start] for values in outputs])
+        found = ours.run(None, {INPUT_NAME: raw})
+        alone = ours.run(None, {INPUT_NAME: raw[:1]})
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         detail = " ".join(str(error).split())
         raise GraphError(f"cannot be run on images, one or many at once: {detail}") from error
-    expected = np.concatenate(wanted)[:, rows]
-    return largest_difference([found, alone], [expected, expected[:1]])
+    expected = [np.concatenate(parts) for parts in zip(*wanted, strict=True)]
+    return largest_difference([*found, *alone], [*expected, *(values[:1] for values in expected)])
 
 
 def normalized_planes(

@@ -27,6 +27,7 @@ from exporter.graph.naming import name_after_layers
 from exporter.graph.norm_convolution import use_convolution_for_norm
 from exporter.graph.norm_product import use_product_for_norm
 from exporter.graph.prepare import prepare
+from exporter.graph.resize import use_constant_factors
 from exporter.intake.batch import take_any_batch
 from exporter.intake.channels import channel_matrix, use_rgb
 from exporter.intake.class_names import rows_of, select_rows
@@ -108,10 +109,10 @@ def take_in(
         image = dataclasses.replace(image, name=renamed.get(image.name, image.name))
         check_bearable(model)
         core, first = _core(model, image, batch, len(names or contract.classes), config, rows)
-        pixels = _pixels(model, first, stated)
+        pixels = pixels_of(model, first, stated)
         wrapped = normalized_by(contract, with_first_operators(pixels, first, config.channel_order))
         module = OnnxModule(core, first, config.channel_order)
-        file = _write(out, core, wrapped, files)
+        file = write_core(out, core, wrapped, files)
         matrix = channel_matrix(image.channels, config.channel_order)
         parity = measure_parity(model, image, batch, pixels, matrix, rows, file)
         if not parity <= TOLERANCE:  # also when it is NaN
@@ -140,26 +141,44 @@ def _core(
     rows: list[int],
 ) -> tuple[ModelProto, FirstOperators]:
     """Return the network between normalised pixels and logits, and what stood in front of it."""
-    core = prepare(use_opset(model))
-    first = take_first_operators(core, image, batch)
-    use_rgb(core, channel_matrix(image.channels, config.channel_order))
-    use_global_average_pool(core)
-    use_flatten(core)
-    use_gelu(core)
-    use_addition_and_product(core)
-    use_addition_for_sum(core)
+    core, first = core_of(model, image, batch, config.channel_order)
     use_logits(core, outputs, batch)
-    take_any_batch(core, batch)
-    core = prepare(core)
-    use_convolution_for_norm(core)
-    use_product_for_norm(core)
+    core = for_any_batch(core, batch)
     if rows != list(range(outputs)):
         select_rows(core, rows)
     name_after_layers(core)
     return core, first
 
 
-def _pixels(user: ModelProto, first: FirstOperators, stated: Normalization | None) -> Normalization:
+def core_of(
+    model: ModelProto, image: ImageInput, batch: int, channel_order: str
+) -> tuple[ModelProto, FirstOperators]:
+    """Return the network behind its first operators, and those; made for ``batch`` images."""
+    core = prepare(use_opset(model))
+    first = take_first_operators(core, image, batch)
+    use_rgb(core, channel_matrix(image.channels, channel_order))
+    use_global_average_pool(core)
+    use_flatten(core)
+    use_gelu(core)
+    use_addition_and_product(core)
+    use_addition_for_sum(core)
+    return core, first
+
+
+def for_any_batch(core: ModelProto, batch: int) -> ModelProto:
+    """Return ``core`` for any number of images, its outputs' shapes known for ``batch``."""
+    take_any_batch(core, batch)
+    use_constant_factors(core)
+    core = prepare(core)
+    use_convolution_for_norm(core)
+    use_product_for_norm(core)
+    return core
+
+
+def pixels_of(
+    user: ModelProto, first: FirstOperators, stated: Normalization | None
+) -> Normalization:
+    """Return the pixels that a file takes; raises ConfigError where they cannot be the stated."""
     takes_bytes = user.graph.input[0].type.tensor_type.elem_type != TensorProto.FLOAT
     pixels = stated or usual_pixels(first, takes_bytes=takes_bytes)
     if takes_bytes and not is_raw(pixels):
@@ -170,9 +189,10 @@ def _pixels(user: ModelProto, first: FirstOperators, stated: Normalization | Non
     return pixels
 
 
-def _write(
+def write_core(
     out: Path, core: ModelProto, contract: InputContract, files: tuple[Artifact, ...]
 ) -> Path:
+    """Write ``model.onnx``: a core behind raw pixels; return its path."""
     path = out / "model.onnx"
     attach_image(core, contract)
     write_metadata(

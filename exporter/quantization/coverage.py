@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from exporter.contract import INPUT_NAME, OUTPUT_NAME, InputContract
+from exporter.contract import INPUT_NAME, InputContract
 from exporter.errors import CoverageError, GraphError
 from exporter.graph.execution import CONVERSIONS, Executed, executed_operators
 from exporter.graph.optimize_file import open_and_write
@@ -46,7 +46,7 @@ def measure_coverage(
     """Load and run the quantized file ``path`` and return what was executed.
 
     Raises:
-        GraphError: it cannot be loaded or run, or its logits are not finite.
+        GraphError: it cannot be loaded or run, or its outputs are not finite.
         CoverageError: a convolution, matrix product, addition, concatenation or pool runs in float
             that is not among ``float_layers``, or one of those does not.
     """
@@ -56,13 +56,13 @@ def measure_coverage(
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         try:
             session = open_and_write(str(path), str(optimized))
-            logits = session.run([OUTPUT_NAME], {INPUT_NAME: pixels})[0]
+            outputs = session.run(None, {INPUT_NAME: pixels})
         except Exception as error:  # ONNX Runtime's exceptions have no base of their own
             detail = " ".join(str(error).split())
             raise GraphError(f"ONNX Runtime cannot run the quantized file: {detail}") from error
         operators = executed_operators(onnx.load(optimized), onnx.load(path))
-    if not np.isfinite(logits).all():
-        raise GraphError("The quantized file gives logits that are not finite.")
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise GraphError("The quantized file gives outputs that are not finite.")
     check_integer(operators, float_layers)
     return counted(operators)
 
