@@ -128,23 +128,29 @@ class Cache:
         started = time.perf_counter()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # whatever its number: ENOENT in /proc, EEXIST where a file is
+            raise self._unusable(error) from error
+        try:
             with _locked(self.root / f".{final.name}.lock"):
                 cached = (final / RESULT).is_file()
                 if not cached:
                     self._make(final, lambda out: stage(out, *args, **kwargs))
         except OSError as error:
-            if error.errno not in STORAGE_FAULTS and not self.root.is_file():
+            if error.errno not in STORAGE_FAULTS:
                 raise
-            raise OutputError(
-                f"Cannot write to the cache folder {self.root}: {error.strerror}. "
-                "Free some space or choose another with --cache."
-            ) from error
+            raise self._unusable(error) from error
         result = load_result(final, result_type)
         for artifact in artifacts_in(result):
             artifact.checked()
         seconds = time.perf_counter() - started
         self.runs.append(StageRun(name=name, seconds=seconds, cached=cached))
         return result
+
+    def _unusable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"Cannot write to the cache folder {self.root}: {error.strerror}. "
+            "Free some space or choose another with --cache."
+        )
 
     def _make(self, final: Path, stage: Callable[[Path], object]) -> None:
         partial = self.root / f".{final.name}.partial"

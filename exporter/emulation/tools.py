@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from signal import Signals
 
 from exporter.errors import EmulationError
 
@@ -50,5 +51,6 @@ def complaint(text: str, code: int) -> str:
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and "warning: " not in line]
     errors = [line for line in lines if line.startswith(("E: ", "ERROR: "))]
-    (said,) = errors[:1] or lines[-1:] or [f"exit code {code}"]
+    ended = f"exit code {code}" if code >= 0 else f"{Signals(-code).name} ended it"
+    (said,) = errors[:1] or lines[-1:] or [ended]
     return said.removeprefix("E: ").removeprefix("ERROR: ").rstrip(".")

@@ -8,6 +8,7 @@ file itself is in the system's page cache: what a disk adds is not measured.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -51,12 +52,20 @@ def measure_starts(
 def _start(model: Artifact, threads: int) -> dict[str, int | None]:
     # -P: the program must not find our modules in place of the standard library's.
     command = [sys.executable, "-P", start_once.__file__, str(model.checked()), str(threads)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
-    )
+    failed = f"{model.path} cannot be run in a process of its own"
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise GraphError(f"{failed}: no answer within {TIMEOUT_SECONDS} s.") from None
+    if done.returncode < 0:
+        raise GraphError(
+            f"{failed}: {signal.Signals(-done.returncode).name} ended it. If that was for want of "
+            "memory, end other programs, or leave out --thorough."
+        )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
-        raise GraphError(f"{model.path} cannot be run in a process of its own: {last}")
+        raise GraphError(f"{failed}: {done.stderr.strip().splitlines()[-1]}")
     answer: dict[str, int | None] = json.loads(done.stdout)
     return answer
 

@@ -7,7 +7,7 @@ import pytest
 from exporter.artifacts import Artifact
 from exporter.errors import GraphError
 from exporter.report.model import NotMeasured
-from exporter.verification import cold_start
+from exporter.verification import cold_start, start_once
 from exporter.verification.cold_start import measure_starts
 from tests.verification.linear_model import RIGHT, linear_model, qdq_model
 
@@ -57,3 +57,27 @@ def test_a_process_that_fails_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(GraphError, match=r"broken\.onnx cannot be run in a process of its own: "):
         measure_starts({"int8": model}, threads=1, starts=1)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL ended it. If that"),
+        ("import time; time.sleep(60)", r"no answer within 0\.2 s\."),
+        ("raise SystemExit('no such thing')", "no such thing"),
+    ],
+)
+def test_a_process_that_is_killed_or_hangs_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+) -> None:
+    (tmp_path / "program.py").write_text(program)
+    monkeypatch.setattr(start_once, "__file__", str(tmp_path / "program.py"))
+    if "sleep" in program:
+        monkeypatch.setattr(cold_start, "TIMEOUT_SECONDS", 0.2)
+    with pytest.raises(GraphError, match=f"model cannot be run in a process of its own: {said}"):
+        measure_starts({"int8": Artifact.of(_file(tmp_path / "model"))}, threads=1, starts=1)
+
+
+def _file(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
