@@ -51,12 +51,12 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
         ExporterError: the request cannot be honoured. A failed gate is no error: the report says
             so, and there is no bundle.
     """
-    target = _checked(config)
-    made = _networks(config, cache, target)
+    target = checked(config)
+    made = networks(config, cache, target)
     data, dense, small = made.data, made.dense, made.small
     int8, quantization = None, None
     if target.scheme == "int8":
-        int8, quantization = _quantized(config, cache, target, small, data)
+        int8, quantization = quantized_model(config, cache, target, small, data)
     shipped = shipped_for(cache, target, int8 or small)
     report = verify(
         config.verify,
@@ -88,7 +88,7 @@ def build(config: BuildConfig, cache: Cache) -> BuildReport:
     )
 
 
-def _checked(config: BuildConfig) -> Target:
+def checked(config: BuildConfig) -> Target:
     """Refuse before the long work what would fail after it; return the target."""
     check_limits(config)
     check_intake(config)
@@ -104,7 +104,7 @@ def _checked(config: BuildConfig) -> Target:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Networks:
+class Networks:
     """The float networks of a build, and the images in the form that they take."""
 
     data: Splits
@@ -120,12 +120,12 @@ class _Networks:
     warnings: tuple[str, ...] = ()
 
 
-def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
+def networks(config: BuildConfig, cache: Cache, target: Target) -> Networks:
     """Return what was brought along, or else trained and pruned."""
     if config.intake.onnx:
         data, model, intake = own_network(cache, config)
         warnings = (intake.warning,) if intake.warning else ()
-        return _Networks(data=data, dense=model, small=model, intake=intake, warnings=warnings)
+        return Networks(data=data, dense=model, small=model, intake=intake, warnings=warnings)
     data = normalized_data(load_splits(cache, config.data), config.train)
     check_criterion(config.prune, config.train, data.contract)
     teacher = find_teacher(config.prune, data)
@@ -134,7 +134,7 @@ def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
     dense = cache.run(export_onnx, trained.checkpoint)
     small = cache.run(export_onnx, pruned.checkpoint)
     pruning = pruning_report(pruned, dense, small) if pruned.rounds else None
-    return _Networks(
+    return Networks(
         data=data,
         dense=dense,
         small=small,
@@ -145,7 +145,7 @@ def _networks(config: BuildConfig, cache: Cache, target: Target) -> _Networks:
     )
 
 
-def _quantized(
+def quantized_model(
     config: BuildConfig, cache: Cache, target: Target, small: OnnxModel, data: Splits
 ) -> tuple[QuantizedModel, QuantizationReport]:
     """Return the int8 model of ``small``, and how it was made."""

@@ -20,6 +20,7 @@ from exporter.cli.sensitivity import quantization_sensitivity, sensitivity
 from exporter.cli.shell import shell_init
 from exporter.cli.stages import calibrate, convert, prune, quantize, train, verify
 from exporter.cli.tables import criteria, methods, models, targets
+from exporter.cli.tune import tune, worker
 
 STAGES = "The stages of a build, one by one on files"
 SHIPPING = "Bundles and devices"
@@ -63,6 +64,8 @@ def _program(
 
 
 app.command("build")(build)
+app.command("tune")(tune)
+app.command("worker")(worker)
 for name, stage in (
     ("train", train),
     ("sensitivity", sensitivity),
