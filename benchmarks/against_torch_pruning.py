@@ -11,7 +11,7 @@ Usage::
 
     python -m benchmarks.against_torch_pruning --data cifar10
         [--data FOLDER] [--recipe benchmarks/recipes/edge-vgg.toml] [--macs 0.5,0.25]
-        [--finetune-epochs N] [--seconds 10] [--cache FOLDER] [--json FILE]
+        [--finetune-epochs N] [--allocate layer|global] [--seconds 10] [--cache FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def main() -> None:
     )
     parser.add_argument("--macs", default="0.5,0.25", help="shares of the dense multiply-adds")
     parser.add_argument("--finetune-epochs", type=int, help="in place of the recipe's")
+    parser.add_argument("--allocate", choices=("layer", "global"), help="in place of the recipe's")
     parser.add_argument("--seconds", type=float, default=10.0, help="timing, per share")
     parser.add_argument("--cache", type=Path, help="keep stages here; default: a fresh folder")
     parser.add_argument("--json", type=Path, help="file that receives the figures")
@@ -164,6 +165,7 @@ def main() -> None:
                 prune=None,
                 max_macs=budget,
                 finetune_epochs=arguments.finetune_epochs or recipe.prune.finetune_epochs,
+                allocate=arguments.allocate or recipe.prune.allocate,
             )
             ours = small_network(cache, config, TARGET, trained, data, None)
             module = magnitude_pruned(dense, data.contract, budget)
