@@ -11,7 +11,8 @@ Usage::
 
     python -m benchmarks.against_torch_pruning --data cifar10
         [--data FOLDER] [--recipe benchmarks/recipes/edge-vgg.toml] [--macs 0.5,0.25]
-        [--finetune-epochs N] [--allocate layer|global] [--seconds 10] [--cache FOLDER] [--json FILE]
+        [--finetune-epochs N] [--allocate layer|global] [--seconds 10]
+        [--cache FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
