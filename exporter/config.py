@@ -349,7 +349,9 @@ class CalibrationConfig:
     """How activation ranges are chosen."""
 
     method: str = option(
-        "auto", "Range method (see `exporter methods`); auto takes the best on validation"
+        "auto",
+        "Range method (see `exporter methods`); auto takes the best on validation, per-tensor for "
+        "each tensor the one that the outputs suffer least from (slow in large networks)",
     )
     calibration_batch: int = option(
         32, "Images per calibration batch", unit="images", low=1, high=4096

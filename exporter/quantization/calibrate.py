@@ -25,6 +25,7 @@ from exporter.data.splits import Split
 from exporter.errors import ConfigError, DataError, GraphError
 from exporter.graph.model import OnnxModel
 from exporter.progress import track
+from exporter.quantization.per_tensor import PER_TENSOR, choose_per_tensor
 
 VERSION = 1
 
@@ -65,6 +66,8 @@ def calibrate(out: Path, config: CalibrationConfig, model: OnnxModel, data: Spli
             )
     except CalibrationError as error:
         raise GraphError(f"{model.file.path}: {error}") from error
+    if config.method == PER_TENSOR:
+        collected = {PER_TENSOR: choose_per_tensor(model.file.path, collected, pixels)}
     by_method = {}
     for method, ranges in collected.items():
         path = out / f"{method}.json"
@@ -75,9 +78,9 @@ def calibrate(out: Path, config: CalibrationConfig, model: OnnxModel, data: Spli
 
 def methods_of(config: CalibrationConfig) -> tuple[str, ...]:
     """Return the methods that ``config`` asks for; raises ConfigError if it is an unknown one."""
-    if config.method == AUTO:
+    if config.method in (AUTO, PER_TENSOR):
         return tuple(METHODS)
     try:
         return (find_method(config.method).name,)
     except CalibrationError as error:
-        raise ConfigError(f"--method: {error} Or {AUTO}.") from error
+        raise ConfigError(f"--method: {error} Or {AUTO}, {PER_TENSOR}.") from error

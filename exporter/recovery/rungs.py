@@ -18,6 +18,7 @@ from exporter.quantization.aware.learn import learn_rounding
 from exporter.quantization.calibrate import Calibrated, calibrate
 from exporter.quantization.choose import choose_ranges
 from exporter.quantization.corrections.apply import FLOAT_CORRECTIONS, correct, rescale
+from exporter.quantization.per_tensor import PER_TENSOR
 from exporter.quantization.quantize import QuantizedModel, quantize
 from exporter.recovery.fallback import fall_back
 from exporter.recovery.ladder import Ladder, Rung, Solution
@@ -66,7 +67,7 @@ class Rungs:
         needs no recovery must be the same file.
         """
         ranges = self.cache.run(calibrate, self.calibration, self.model, self.data.calibration)
-        first = min(ranges.by_method, key=list(METHODS).index)
+        first = min(ranges.by_method, key=[*METHODS, PER_TENSOR].index)
         ladder.keep_if_better(
             ladder.attempt(first, lambda: self._solution(self.model, ranges, first))
         )
