@@ -92,8 +92,7 @@ def _bundled(site: Path, path: Path, number: int) -> Path:
         contract=model.contract,
         validation=_noise(site, model.contract),
         recipe="",
-        report_json="{}",
-        report_markdown="",
+        reports={"report.json": b"{}"},
     )
 
 

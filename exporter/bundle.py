@@ -9,7 +9,7 @@
         index.html      the same in a browser, for targets that run in one
         sbom.cdx.json   software bill of materials: what made the model and what runs it
         LICENSE         of run.py and the page
-        labels.txt  recipe.toml  report.json  report.md  README.txt
+        labels.txt  recipe.toml  report.json  report.md  report.html  README.txt
 
 The same inputs give the same bytes. The folder appears under its name as a whole or not at all:
 it is written beside it, synced to disk and renamed; an older bundle is moved aside just before and
@@ -24,6 +24,7 @@ import json
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as package_files
@@ -62,10 +63,11 @@ def bundle(
     contract: InputContract,
     validation: Split,
     recipe: str,
-    report_json: str,
-    report_markdown: str,
+    reports: Mapping[str, bytes],
 ) -> Path:
     """Write a bundle, in place of an older one, and return its folder.
+
+    ``reports`` are files that come along as they are, by name.
 
     Raises:
         CacheError: a file of the model has changed since it was made.
@@ -98,8 +100,7 @@ def bundle(
         ),
         "labels.txt": _lines(*(" ".join(label.splitlines()) for label in contract.classes)),
         "recipe.toml": recipe.encode(),
-        REPORT: report_json.encode(),
-        "report.md": report_markdown.encode(),
+        **reports,
         "README.txt": _lines(
             f"{name} for {target.name}: takes {contract.height}x{contract.width} RGB images, "
             f"tells {len(contract.classes)} classes apart.",
@@ -142,16 +143,13 @@ def bundle(
     return final
 
 
-def write_failure(
-    out: Path, *, name: str, target: Target, report_json: str, report_markdown: str
-) -> Path:
+def write_failure(out: Path, *, name: str, target: Target, reports: Mapping[str, bytes]) -> Path:
     """Write the reports of a build that failed a gate; return their folder, never a bundle's.
 
     A bundle of an earlier build stays as it is. Raises OutputError like ``bundle``.
     """
-    files = {REPORT: report_json.encode(), "report.md": report_markdown.encode()}
     final = _failure_path(bundle_path(out, name, target))
-    place(files, final, marker=REPORT)
+    place(reports, final, marker=REPORT)
     return final
 
 

@@ -28,9 +28,8 @@ from exporter.quantization.calibrate import methods_of
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
 from exporter.recovery.quantized import quantized
+from exporter.report.files import report_files
 from exporter.report.intake import IntakeReport
-from exporter.report.json import dumps
-from exporter.report.markdown import markdown
 from exporter.report.model import BuildReport
 from exporter.report.provenance import PruningReport, QuantizationReport, StageReport
 from exporter.report.pruning import pruning_report
@@ -212,15 +211,13 @@ def _bundled(
             contract=contract,
             validation=validation,
             recipe=recipe_text(config),
-            report_json=dumps(report),
-            report_markdown=markdown(report),
+            reports=report_files(report),
         )
     else:
         write_failure(
             out,
             name=name,
             target=target,
-            report_json=dumps(report),
-            report_markdown=markdown(report),
+            reports=report_files(report),
         )
     return report

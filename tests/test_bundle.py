@@ -48,7 +48,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def fail(out: Path, text: str = "{}") -> Path:
-    return write_failure(out, name="tiny", target=TARGET, report_json=text, report_markdown="no")
+    return write_failure(
+        out, name="tiny", target=TARGET, reports={"report.json": text.encode(), "report.md": b"no"}
+    )
 
 
 def logits_of(model: Path, images: NDArray[Any]) -> np.ndarray:
@@ -217,8 +219,7 @@ def bundle_with(
         contract=contract,
         validation=tiny_split(folder),
         recipe="",
-        report_json="{}",
-        report_markdown="",
+        reports={"report.json": b"{}"},
     )
 
 
@@ -321,8 +322,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="Free some space"):
             bundle(
                 folder.parent, name="tiny", target=TARGET, shipped=as_it_is(model),
-                contract=CONTRACT, validation=split, recipe="", report_json="{}",
-                report_markdown="",
+                contract=CONTRACT, validation=split, recipe="", reports={"report.json": b"{}"},
             )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -356,7 +356,7 @@ def deadly(name, module, call):
 for module, name in [(os, "mkdir"), (os, "fsync"), (os, "rename"), (os, "unlink"), (os, "rmdir")]:
     deadly(name, module, getattr(module, name))
 write_failure(Path(sys.argv[1]), name="tiny", target=find_target("cpu-int8"),
-              report_json="new", report_markdown="new")
+              reports={"report.json": b"new", "report.md": b"new"})
 """
 
 

@@ -109,6 +109,5 @@ def tiny_bundle(
         contract=CONTRACT,
         validation=tiny_split(folder),
         recipe='target = "cpu-int8"\n',
-        report_json=report,
-        report_markdown="# Report\n",
+        reports={"report.json": report.encode(), "report.md": b"# Report\n"},
     )

@@ -12,8 +12,7 @@ from exporter.device.answer import device_report, read_answer
 from exporter.errors import DeviceError, OutputError
 from exporter.packing.contents import MANIFEST
 from exporter.packing.place import write_file
-from exporter.report.json import dumps
-from exporter.report.markdown import markdown
+from exporter.report.files import report_files
 from exporter.report.model import BuildReport
 
 if TYPE_CHECKING:
@@ -23,14 +22,14 @@ REPORT = "report.json"
 
 
 def merge(report: Path, answers: Sequence[Path], out: Path) -> BuildReport:
-    """Return the report with the devices' answers, written as JSON to ``out`` and as Markdown.
+    """Return the report with the devices' answers, written to ``out`` in all its forms.
 
     Devices that the report knows already stay; the same answer is not added twice.
 
     Args:
         report: a build's ``report.json``, or the bundle that it lies in.
         answers: files that ``run.py --out`` or ``exporter check`` wrote.
-        out: the .json file; the Markdown goes beside it.
+        out: the .json file; the Markdown and the page go beside it.
 
     Raises:
         DeviceError: a file is not what it should be, or is about another model.
@@ -54,8 +53,8 @@ def merge(report: Path, answers: Sequence[Path], out: Path) -> BuildReport:
         if device not in devices:
             devices.append(device)
     merged = dataclasses.replace(found, devices=tuple(devices))
-    write_file(out, dumps(merged).encode())
-    write_file(out.with_suffix(".md"), markdown(merged).encode())
+    for name, data in report_files(merged, out.stem).items():
+        write_file(out.with_name(name), data)
     return merged
 
 
