@@ -9,7 +9,7 @@
         index.html      the same in a browser, for targets that run in one
         sbom.cdx.json   software bill of materials: what made the model and what runs it
         LICENSE         of run.py and the page
-        labels.txt  recipe.toml  report.json  report.md  report.html  README.txt
+        labels.txt  recipe.toml  report.json  report.md  report.html  MODEL_CARD.md  README.txt
 
 The same inputs give the same bytes. The folder appears under its name as a whole or not at all:
 it is written beside it, synced to disk and renamed; an older bundle is moved aside just before and

@@ -28,6 +28,7 @@ from exporter.quantization.calibrate import methods_of
 from exporter.quantization.quantize import QuantizedModel
 from exporter.recipe import recipe_tables, recipe_text
 from exporter.recovery.quantized import quantized
+from exporter.report.card import CARD, model_card
 from exporter.report.files import report_files
 from exporter.report.intake import IntakeReport
 from exporter.report.model import BuildReport
@@ -211,7 +212,10 @@ def _bundled(
             contract=contract,
             validation=validation,
             recipe=recipe_text(config),
-            reports=report_files(report),
+            reports={
+                **report_files(report),
+                CARD: model_card(report, name, contract).encode(),
+            },
         )
     else:
         write_failure(
