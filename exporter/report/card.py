@@ -40,11 +40,13 @@ def model_card(report: BuildReport, name: str, contract: InputContract) -> str:
             "",
             (
                 f"- Image classifier, {NAMES[report.shipped]}, {model.parameters:,} parameters, "
-                f"{model.macs:,} multiply-adds an image, {size(model.bytes)}; sha256 `{model.sha256}`."
+                f"{model.macs:,} multiply-adds an image, {size(model.bytes)}; sha256 "
+                f"`{model.sha256}`."
             ),
             (
                 f"- Input: one RGB image of {contract.height}x{contract.width} pixels, bytes, "
-                f"`[N, {contract.height}, {contract.width}, 3]`; normalisation is part of the model."
+                f"`[N, {contract.height}, {contract.width}, 3]`; normalisation is part of the "
+                "model."
             ),
             f"- Output: a logit for each of {len(contract.classes)} classes: {_classes(contract)}.",
             *_made(report),
@@ -157,7 +159,8 @@ def _figures(report: BuildReport) -> list[str]:
     low, high = report.drop_ci
     lines = [
         (
-            f"- Top-1 {report.shipped_model.top1:.2f} %, dense float {report.models.dense.top1:.2f} %; "
+            f"- Top-1 {report.shipped_model.top1:.2f} %, dense float "
+            f"{report.models.dense.top1:.2f} %; "
             f"points lost {report.drop_points:.2f} (95 % CI {low:.2f} to {high:.2f})."
         ),
         f"- Always the most frequent class: {report.majority_top1:.2f} %.",
