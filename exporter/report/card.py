@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from exporter.contract import InputContract
 from exporter.report.markdown_table import escaped, table
@@ -190,4 +191,5 @@ def _detectable(report: BuildReport) -> list[str]:
 def _source(report: BuildReport) -> str:
     part = report.recipe.get("data")
     value = part.get("data") if isinstance(part, Mapping) else None
-    return str(value) if value else "not stated"
+    # A folder is named without the way to it: that is nobody else's business.
+    return Path(str(value)).name if value else "not stated"
