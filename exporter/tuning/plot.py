@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DOTS_PER_INCH = 150
+LEAST_ROOM = 0.5
+"""Percentage points above and below the points."""
 BEST, OTHERS = "#0072B2", "#999999"
 """Blue of Okabe and Ito's palette, and grey; the markers differ, too."""
 
@@ -27,6 +29,9 @@ def plot_frontier(report: TuneReport, path: Path) -> None:
     _draw(by_time, report, lambda point: point.ms, "ms, one image on one thread", report.max_ms)
     _draw(by_bytes, report, lambda point: point.kb, "kB of the file", report.max_kb)
     by_time.set_ylabel("top-1 on validation images, %")
+    top1 = [point.top1 for point in report.points]
+    room = max(LEAST_ROOM, 0.1 * (max(top1) - min(top1)))
+    by_time.set_ylim(min(top1) - room, max(top1) + room)
     by_bytes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
